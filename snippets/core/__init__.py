@@ -1,0 +1,1 @@
+"""The concepts in NumPy, forward and backward."""

@@ -1,0 +1,1 @@
+"""Find, run and remember the code of the pages; nothing here knows MkDocs."""

@@ -1,0 +1,153 @@
+"""Turn Matplotlib figures into inline SVG that follows the page."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import re
+import unicodedata
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.languages import pick
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_drawn_language: ContextVar[str] = ContextVar("language", default="zh")
+
+STYLE = Path(__file__).with_name("notes.mplstyle")
+
+# What the colours of the style are called in the site's style sheet.
+COLOURS = {
+    "#0072b2": "--figure-input",
+    "#d55e00": "--figure-kernel",
+    "#009e73": "--figure-output",
+    "#b0508c": "--figure-gradient",
+    "#7a6200": "--figure-fifth",
+    "#5b5bd6": "--figure-sixth",
+    "#8a8f98": "--figure-frame",
+}
+
+
+def use_style() -> None:
+    """Draw from now on as the site draws, into SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.style.use(STYLE)
+    _adapt_renderer()
+
+
+def to_svg(figure: Figure, language: str = "zh") -> str:
+    """Return the figure as an `<svg>` element to be put into a page.
+
+    Of words given as `〔中文｜English〕` only those of `language` are drawn.
+
+    Text stays text in the page's own font, black follows the page's text
+    colour, and the colours of the style become CSS variables. The element is
+    named after the figure's title, else after the titles of its axes.
+
+    Raises ValueError when there is no title: such a figure would be silent
+    in a screen reader.
+    """
+    name = pick(title(figure), language)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    _drawn_language.set(language)
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    return clean_svg(buffer.getvalue(), name)
+
+
+def title(figure: Figure) -> str:
+    """Return what the figure is called; raises ValueError if nothing."""
+    heading: str = figure.get_suptitle()
+    names = [heading] if heading else [ax.get_title() for ax in figure.axes]
+    name = "; ".join(" ".join(name.split()) for name in names if name)
+    if not name:
+        raise ValueError(
+            "a figure has no title: set one with `fig.suptitle` or "
+            "`ax.set_title`, it is also read out to those who cannot see"
+        )
+    return name
+
+
+def clean_svg(svg: str, name: str) -> str:
+    """Make a standalone SVG file fit for a page that holds others."""
+    svg = svg[svg.index("<svg") :]
+    # In a page this rule would reach every element; the site's sheet has it.
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = _set_root(svg, name)
+    svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r"#0{6}\b", "currentColor", svg)
+    for colour, variable in COLOURS.items():
+        svg = re.sub(
+            rf"{colour}\b", f"var({variable}, {colour})", svg, flags=re.I
+        )
+    svg = _own_ids(svg)
+    # A blank line would end the HTML block that Markdown keeps as it is.
+    return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+def _set_root(svg: str, name: str) -> str:
+    root = svg[: svg.index(">") + 1]
+    width, height = (
+        float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', root)
+    )
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" class="figure" '
+        f'role="img" aria-label="{html.escape(name)}" '
+        f'width="{width * 4 / 3:.0f}" height="{height * 4 / 3:.0f}" '
+        f'viewBox="0 0 {width:g} {height:g}">'
+    )
+    return opening + svg[len(root) :]
+
+
+def _own_ids(svg: str) -> str:
+    """Keep the ids that something refers to, unlike those of other figures."""
+    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', svg))
+    prefix = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+
+    def renamed(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return f' id="{prefix}-{name}"' if name in used else ""
+
+    svg = re.sub(r' id="([^"]*)"', renamed, svg)
+    return re.sub(r'(url\(#|href="#)([\w.-]+)', rf"\1{prefix}-\2", svg)
+
+
+def _adapt_renderer() -> None:
+    """Let the renderer draw one language, and measure Chinese rightly.
+
+    No font here has Chinese characters: the page's font draws them, and the
+    layout needs only to know that each is about as wide as it is high.
+    """
+    from matplotlib.backends.backend_svg import RendererSVG
+
+    if hasattr(RendererSVG, "draws_one_language"):
+        return
+    measure = RendererSVG.get_text_width_height_descent
+    draw = RendererSVG.draw_text
+
+    def measure_one(self: Any, s: str, *rest: Any) -> Any:
+        narrow = "".join(
+            "W" if unicodedata.east_asian_width(c) in "WF" else c
+            for c in pick(s, _drawn_language.get())
+        )
+        return measure(self, narrow, *rest)
+
+    def draw_one(
+        self: Any, gc: Any, x: float, y: float, s: str, *rest: Any, **more: Any
+    ) -> Any:
+        one = pick(s, _drawn_language.get())
+        return draw(self, gc, x, y, one, *rest, **more)
+
+    adapted: Any = RendererSVG
+    adapted.get_text_width_height_descent = measure_one
+    adapted.draw_text = draw_one
+    adapted.draws_one_language = True

@@ -1,0 +1,182 @@
+"""Run blocks side by side, each in a process of its own, and keep results."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from runner.fences import Block
+from runner.keys import key
+from runner.store import Store
+from runner.worker import Result, serve
+
+# Imported once, in the process that all others are forked from.
+PRELOADED = [
+    "__main__",
+    "numpy",
+    "matplotlib.pyplot",
+    "matplotlib.backends.backend_svg",
+    "torch",
+    "sklearn.datasets",
+]
+
+# Two blocks side by side must not fight for the same cores.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "svg",
+}
+
+Progress = Callable[[int, int], None]
+
+
+def run_blocks(
+    blocks: Iterable[Block],
+    *,
+    root: Path,
+    store: Store,
+    seconds: float = 60,
+    processes: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Result]:
+    """Give the result of every block, by its source.
+
+    Only what the store does not hold is run, and equal blocks run once.
+    Results without an error are stored as soon as they are there. `progress`
+    is told how many of how many are done.
+    """
+    results: dict[str, Result] = {}
+    waiting: dict[str, list[Block]] = {}
+    for block in blocks:
+        try:
+            name = key(block.source, root)
+        except SyntaxError:
+            name = block.place  # running it tells what is wrong, and where
+        stored = store.get(name)
+        if stored is not None:
+            results[block.source] = Result.from_json(stored)
+        else:
+            waiting.setdefault(name, []).append(block)
+
+    def finish(name: str, result: Result) -> None:
+        nonlocal done
+        for block in waiting[name]:
+            results[block.source] = result
+        if not result.error:
+            store.put(name, result.to_json())
+        done += 1
+        progress(done, len(waiting))
+
+    done = 0
+    if waiting:
+        progress(0, len(waiting))
+        jobs = {name: same[0] for name, same in waiting.items()}
+        _run(jobs, finish, seconds, processes or min(os.cpu_count() or 1, 8))
+    return results
+
+
+@dataclass
+class _Job:
+    name: str
+    block: Block
+    process: Any
+    connection: Connection
+    deadline: float
+    seconds: float
+
+    def result(self) -> Result | None:
+        """Return the result, or why there is none; None while it runs."""
+        try:
+            if self.connection.poll():
+                result: Result = self.connection.recv()
+                self.process.join()
+                return result
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            return Result(error=f"the block killed its process (exit {code})")
+        if time.monotonic() > self.deadline:
+            self.stop()
+            return Result(
+                error=f"the block ran longer than {self.seconds:g} seconds"
+            )
+        return None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _run(
+    jobs: dict[str, Block],
+    finish: Callable[[str, Result], None],
+    seconds: float,
+    processes: int,
+) -> None:
+    left = list(jobs.items())
+    running: list[_Job] = []
+    with _workers() as context:
+        try:
+            while left or running:
+                while left and len(running) < processes:
+                    name, block = left.pop(0)
+                    running.append(_start(context, name, block, seconds))
+                first = min(job.deadline for job in running)
+                wait(
+                    [job.connection for job in running],
+                    max(0.0, first - time.monotonic()) + 0.01,
+                )
+                for job in list(running):
+                    result = job.result()
+                    if result is not None:
+                        running.remove(job)
+                        job.connection.close()
+                        finish(job.name, result)
+        finally:
+            for job in running:
+                job.stop()
+
+
+def _start(context: Any, name: str, block: Block, seconds: float) -> _Job:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=serve,
+        args=(block.source, block.path, block.line, sender),
+        daemon=True,
+    )
+    process.start()
+    # Only the child may hold the other end: its death then ends the pipe.
+    sender.close()
+    deadline = time.monotonic() + seconds
+    return _Job(name, block, process, receiver, deadline, seconds)
+
+
+@contextmanager
+def _workers() -> Any:
+    """Give the way to start processes that find the runner and the package."""
+    folder = str(Path(__file__).parents[1])
+    if folder not in sys.path:
+        sys.path.append(folder)
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        if "forkserver" in mp.get_all_start_methods() and sys.platform == "linux":
+            mp.set_forkserver_preload(PRELOADED)
+            yield mp.get_context("forkserver")
+        else:
+            yield mp.get_context("spawn")
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

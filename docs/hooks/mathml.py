@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
 
 from math_core import LatexError, LatexToMathML
@@ -101,7 +101,9 @@ def _cut(text: str, path: Path) -> None:
     options.layout_features = ["ssty", "dtls", "kern", "mark", "mkmk"]
     options.hinting = False
     options.recalc_timestamp = False
-    source = files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"
+    source = distribution("ziamath").locate_file(
+        "ziamath/fonts/STIXTwoMath-Regular.ttf"
+    )
     full = subset.load_font(str(source), options)
     subsetter = subset.Subsetter(options)
     subsetter.populate(text=text)

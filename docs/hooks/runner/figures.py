@@ -35,6 +35,7 @@ COLOURS = {
 def use_style() -> None:
     """Draw from now on as the site draws, into SVG."""
     import matplotlib
+    import matplotlib.style
 
     matplotlib.use("svg")
     matplotlib.style.use(STYLE)

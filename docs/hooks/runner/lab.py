@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def run_lab(lab: Lab, root: Path, *, seconds: float = 600) -> Outputs:
         )
         failure = ""
         try:
-            client.execute(env=environment)
+            # The kernel's own log is not the lab's.
+            client.execute(env=environment, stderr=subprocess.DEVNULL)
         except CellExecutionError as error:
             failure = f"{error.ename}: {error.evalue}"
         except CellTimeoutError:

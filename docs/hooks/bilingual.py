@@ -1,0 +1,158 @@
+"""Build both languages with one command, and replace the site in one move."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urljoin
+
+from mkdocs import utils
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
+from mkdocs.structure.pages import Page
+
+from shared import language, root, state
+
+_target: Path | None = None
+
+
+def on_startup(command: Literal["build", "gh-deploy", "serve"], **_: Any) -> None:
+    """Remember whether this is a preview, which lives on when a page fails."""
+    state.serving = command == "serve"
+    os.environ.setdefault("SOURCE_DATE_EPOCH", _committed())
+
+
+@event_priority(100)
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Build beside the site's folder: a failed build leaves the old site."""
+    global _target
+    if state.serving:
+        _warnings_do_not_stop(logging.getLogger("mkdocs"))
+    elif not state.inner:
+        _target = Path(config.site_dir)
+        config.site_dir = str(_target.with_name(f".{_target.name}.part"))
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what both languages have: the site's assets, and the snippets."""
+    top = root(config)
+    for folder, suffixes in {
+        "docs/assets": {".css", ".js", ".svg", ".png"},
+        "snippets": {".py"},
+    }.items():
+        for path in sorted((top / folder).rglob("*")):
+            if path.suffix in suffixes and path.name != "__init__.py":
+                base = top / "docs" if folder.startswith("docs/") else top
+                files.append(
+                    File(
+                        path.relative_to(base).as_posix(),
+                        str(base),
+                        config.site_dir,
+                        use_directory_urls=False,
+                    )
+                )
+    return files
+
+
+def on_page_context(
+    context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation
+) -> dict[str, Any]:
+    """Have the language switch lead to this very page."""
+    config.extra["alternate"] = alternates(config, page.url)
+    return context
+
+
+def on_template_context(
+    context: dict[str, Any], template_name: str, config: MkDocsConfig
+) -> dict[str, Any]:
+    """Have the switch of a page without a twin, as 404, lead to the start."""
+    config.extra["alternate"] = alternates(config, "")
+    return context
+
+
+@event_priority(-100)
+def on_post_build(config: MkDocsConfig) -> None:
+    """Build English into `en`, then put the whole site into its place."""
+    if state.inner:
+        return
+    state.inner = True
+    try:
+        build(
+            english := _english(config),
+            serve_url=english.site_url if state.serving else None,
+        )
+    finally:
+        state.inner = False
+    if _target is not None:
+        if config.strict and _warned():
+            _discard(config)
+            return
+        if _target.exists():
+            shutil.rmtree(_target)
+        Path(config.site_dir).rename(_target)
+        config.site_dir = str(_target)
+
+
+def on_build_error(error: Exception, **_: Any) -> None:
+    """Leave nothing half-built behind."""
+    if _target is not None:
+        shutil.rmtree(_target.with_name(f".{_target.name}.part"), True)
+
+
+def _committed() -> str:
+    """Return the time of the last commit: what a build may be dated by."""
+    try:
+        return subprocess.run(
+            ["git", "log", "-1", "--format=%ct"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "0"
+
+
+def alternates(config: MkDocsConfig, url: str) -> list[dict[str, str]]:
+    """Return name, link and code of a page in both languages."""
+    up = "../" if language(config) == "en" else ""
+    return [
+        {"name": "中文", "link": f"{up}{url}" or ".", "lang": "zh"},
+        {"name": "English", "link": f"{up}en/{url}", "lang": "en"},
+    ]
+
+
+def _english(config: MkDocsConfig) -> MkDocsConfig:
+    return load_config(
+        str(root(config) / "mkdocs.en.yml"),
+        site_dir=str(Path(config.site_dir) / "en"),
+        site_url=urljoin(config.site_url or "", "en/"),
+        strict=config.strict,
+    )
+
+
+def _warned() -> bool:
+    return any(
+        handler.get_counts()
+        for handler in logging.getLogger("mkdocs").handlers
+        if isinstance(handler, utils.CountHandler)
+    )
+
+
+def _discard(config: MkDocsConfig) -> None:
+    shutil.rmtree(config.site_dir)
+
+
+def _warnings_do_not_stop(logger: logging.Logger) -> None:
+    for handler in list(logger.handlers):
+        if isinstance(handler, utils.CountHandler):
+            logger.removeHandler(handler)

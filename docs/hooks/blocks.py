@@ -1,0 +1,124 @@
+"""Run the blocks of the pages and put what they give under them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+from tqdm import tqdm
+
+from outputs import render_result
+from runner.fences import Block, find_blocks
+from runner.pool import run_blocks
+from runner.store import Store
+from shared import cache, pages, root, state
+
+_INCLUDE = re.compile(r'^(?P<indent> *)--8<-- "(?P<file>[^":]+)(?::(?P<part>[\w-]+))?"$')
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Have fences that are exactly `python` rendered here."""
+    settings = config.mdx_configs.setdefault("pymdownx.superfences", {})
+    settings.setdefault("custom_fences", []).append(
+        {
+            "name": "python",
+            "class": "highlight",
+            "validator": _has_no_options,
+            "format": _render,
+        }
+    )
+    return config
+
+
+def on_pre_build(config: MkDocsConfig) -> None:
+    """Run the blocks of both languages that are not yet known."""
+    if state.inner:
+        return
+    state.problems.clear()
+    blocks: list[Block] = []
+    for path, text in pages(config):
+        try:
+            blocks += find_blocks(text, path)
+        except ValueError as error:
+            place, _, message = str(error).partition(": ")
+            state.report(path, int(place.rpartition(":")[2]), message)
+    with tqdm(
+        desc="Blocks", unit="block", leave=False, disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        state.results = run_blocks(
+            blocks,
+            root=root(config),
+            store=Store(cache(config) / "blocks"),
+            seconds=float(config.extra["block_seconds"]),
+            progress=progress,
+        )
+    for block in blocks:
+        if error := state.results[block.source].error:
+            state.report(block.path, block.line, f"this block failed\n{error}")
+
+
+@event_priority(100)
+def on_page_markdown(
+    markdown: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+    """Check each inclusion, so that a missing one is named with its line."""
+    top = root(config)
+    path = Path(page.file.abs_src_path or "").resolve()
+    if not path.is_relative_to(top) or path.suffix != ".md":
+        return markdown
+    shift = path.read_text("utf-8").count("\n") - markdown.count("\n")
+    lines = markdown.split("\n")
+    for number, line in enumerate(lines):
+        if not (include := _INCLUDE.match(line)):
+            continue
+        if missing := _missing(top, include["file"], include["part"]):
+            name = path.relative_to(top).as_posix()
+            state.report(name, number + 1 + shift, missing)
+            lines[number] = f"{include['indent']}{missing}"
+    return "\n".join(lines)
+
+
+@event_priority(-50)
+def on_env(env: Any, config: MkDocsConfig, files: Files) -> Any:
+    """Stop before anything is written when a page has a problem."""
+    state.settle()
+    return env
+
+
+def _missing(top: Path, file: str, part: str | None) -> str:
+    """Say what an inclusion asks for in vain; nothing if all is there."""
+    path = top / file
+    if not path.is_file():
+        return f"cannot include {file}: there is no such file"
+    if part and f"--8<-- [start:{part}]" not in path.read_text("utf-8"):
+        return f"cannot include {file}:{part}: the file has no such region"
+    return ""
+
+
+def _has_no_options(
+    language: str, inputs: dict[str, str], *_: Any
+) -> bool:
+    """Accept only a fence that is exactly `python`; others do not run."""
+    return not inputs
+
+
+def _render(src: str, language: str, md: Any, **options: Any) -> str:
+    """Return a block's code and, under it, what it put out."""
+    code = md.preprocessors["fenced_code_block"].highlight(
+        src=src, language=language, md=md, **options
+    )
+    result = state.results.get(src.strip("\n") + "\n")
+    if result is None:
+        raise ValueError(f"a block was not found before the build:\n{src}")
+    return f'<div class="block">{code}{render_result(result)}</div>'

@@ -11,6 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from pymdownx.superfences import SuperFencesException
 from tqdm import tqdm
 
 from outputs import render_result
@@ -113,12 +114,17 @@ def _has_no_options(
     return not inputs
 
 
-def _render(src: str, language: str, md: Any, **options: Any) -> str:
+def _render(
+    source: str, language: str, css_class: str, options: Any, md: Any, **more: Any
+) -> str:
     """Return a block's code and, under it, what it put out."""
-    code = md.preprocessors["fenced_code_block"].highlight(
-        src=src, language=language, md=md, **options
-    )
-    result = state.results.get(src.strip("\n") + "\n")
+    result = state.results.get(source.rstrip("\n") + "\n")
     if result is None:
-        raise ValueError(f"a block was not found before the build:\n{src}")
+        # Any other exception would be taken for "not a fence" and ignored.
+        raise SuperFencesException(
+            f"a block was not found before the build:\n{source}"
+        )
+    code = md.preprocessors["fenced_code_block"].highlight(
+        src=source, language=language, options=options, md=md, **more
+    )
     return f'<div class="block">{code}{render_result(result)}</div>'

@@ -47,4 +47,4 @@ def render_text(text: str) -> str:
 
 def _preformatted(text: str) -> str:
     text = text.strip("\n")
-    return f"<pre><code>{html.escape(text)}</code></pre>" if text else ""
+    return f'<pre class="printed">{html.escape(text)}</pre>' if text else ""

@@ -35,7 +35,7 @@ def find_blocks(markdown: str, path: str) -> list[Block]:
     """
     return [
         Block(path, start + 1, code)
-        for start, info, code in _fences(markdown, path)
+        for start, _, info, code in _fences(markdown, path)
         if info == "python"
     ]
 
@@ -43,15 +43,15 @@ def find_blocks(markdown: str, path: str) -> list[Block]:
 def blank_fences(markdown: str, path: str) -> str:
     """Empty every line that stands in a fence, keeping the line numbers."""
     lines = markdown.split("\n")
-    for start, _, code in _fences(markdown, path):
-        last = start + code.count("\n") + 1
-        for number in range(start, last + 1):
-            lines[number - 1] = ""
+    for start, end, _, _ in _fences(markdown, path):
+        lines[start - 1 : end] = [""] * (end - start + 1)
     return "\n".join(lines)
 
 
-def _fences(markdown: str, path: str) -> Iterator[tuple[int, str, str]]:
-    """Give line of the opening ticks, info string and code of each fence."""
+def _fences(
+    markdown: str, path: str
+) -> Iterator[tuple[int, int, str, str]]:
+    """Give first and last line, info string and code of each fence."""
     lines = markdown.split("\n")
     at = 0
     while at < len(lines):
@@ -68,7 +68,8 @@ def _fences(markdown: str, path: str) -> Iterator[tuple[int, str, str]]:
             raise ValueError(f"{path}:{start}: this fence is never closed")
         body = [_dedent(line, len(indent)) for line in lines[start:at]]
         at += 1
-        yield start, info.strip(), "".join(f"{line}\n" for line in body)
+        code = "\n".join(body).rstrip("\n") + "\n"
+        yield start, at, info.strip(), code
 
 
 def _dedent(line: str, width: int) -> str:

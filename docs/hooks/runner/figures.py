@@ -99,11 +99,14 @@ def _set_root(svg: str, name: str) -> str:
     width, height = (
         float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', root)
     )
+    pixels = round(width * 4 / 3)
+    # On a narrow screen a figure shrinks only as far as it can be read.
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" '
         f'xmlns:xlink="http://www.w3.org/1999/xlink" class="figure" '
         f'role="img" aria-label="{html.escape(name)}" '
-        f'width="{width * 4 / 3:.0f}" height="{height * 4 / 3:.0f}" '
+        f'width="{pixels}" height="{height * 4 / 3:.0f}" '
+        f'style="min-width: min({pixels}px, 27em)" '
         f'viewBox="0 0 {width:g} {height:g}">'
     )
     return opening + svg[len(root) :]

@@ -6,7 +6,7 @@ import multiprocessing as mp
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -80,7 +80,9 @@ def run_blocks(
     if waiting:
         progress(0, len(waiting))
         jobs = {name: same[0] for name, same in waiting.items()}
-        _run(jobs, finish, seconds, processes or min(os.cpu_count() or 1, 8))
+        with _workers(root) as context:
+            count = processes or min(os.cpu_count() or 1, 8)
+            _run(jobs, context, finish, seconds, count)
     return results
 
 
@@ -118,32 +120,32 @@ class _Job:
 
 def _run(
     jobs: dict[str, Block],
+    context: Any,
     finish: Callable[[str, Result], None],
     seconds: float,
     processes: int,
 ) -> None:
     left = list(jobs.items())
     running: list[_Job] = []
-    with _workers() as context:
-        try:
-            while left or running:
-                while left and len(running) < processes:
-                    name, block = left.pop(0)
-                    running.append(_start(context, name, block, seconds))
-                first = min(job.deadline for job in running)
-                wait(
-                    [job.connection for job in running],
-                    max(0.0, first - time.monotonic()) + 0.01,
-                )
-                for job in list(running):
-                    result = job.result()
-                    if result is not None:
-                        running.remove(job)
-                        job.connection.close()
-                        finish(job.name, result)
-        finally:
-            for job in running:
-                job.stop()
+    try:
+        while left or running:
+            while left and len(running) < processes:
+                name, block = left.pop(0)
+                running.append(_start(context, name, block, seconds))
+            first = min(job.deadline for job in running)
+            wait(
+                [job.connection for job in running],
+                max(0.0, first - time.monotonic()) + 0.01,
+            )
+            for job in list(running):
+                result = job.result()
+                if result is not None:
+                    running.remove(job)
+                    job.connection.close()
+                    finish(job.name, result)
+    finally:
+        for job in running:
+            job.stop()
 
 
 def _start(context: Any, name: str, block: Block, seconds: float) -> _Job:
@@ -161,11 +163,10 @@ def _start(context: Any, name: str, block: Block, seconds: float) -> _Job:
 
 
 @contextmanager
-def _workers() -> Any:
+def _workers(root: Path) -> Iterator[Any]:
     """Give the way to start processes that find the runner and the package."""
-    folder = str(Path(__file__).parents[1])
-    if folder not in sys.path:
-        sys.path.append(folder)
+    path = sys.path.copy()
+    sys.path[:0] = [str(root), str(Path(__file__).parents[1])]
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     try:
@@ -175,6 +176,7 @@ def _workers() -> Any:
         else:
             yield mp.get_context("spawn")
     finally:
+        sys.path[:] = path
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

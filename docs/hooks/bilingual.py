@@ -14,6 +14,7 @@ from mkdocs import utils
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import Abort
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
@@ -81,7 +82,10 @@ def on_template_context(
 
 @event_priority(-100)
 def on_post_build(config: MkDocsConfig) -> None:
-    """Build English into `en`, then put the whole site into its place."""
+    """Build English into `en`, then put the whole site into its place.
+
+    Only now are the problems of all pages told: at once, in both languages.
+    """
     if state.inner:
         return
     state.inner = True
@@ -90,8 +94,12 @@ def on_post_build(config: MkDocsConfig) -> None:
             english := _english(config),
             serve_url=english.site_url if state.serving else None,
         )
+    except Abort:
+        state.settle()
+        raise
     finally:
         state.inner = False
+    state.settle()
     if _target is not None:
         if config.strict and _warned():
             _discard(config)

@@ -90,13 +90,6 @@ def on_page_markdown(
     return "\n".join(lines)
 
 
-@event_priority(-50)
-def on_env(env: Any, config: MkDocsConfig, files: Files) -> Any:
-    """Stop before anything is written when a page has a problem."""
-    state.settle()
-    return env
-
-
 def _missing(top: Path, file: str, part: str | None) -> str:
     """Say what an inclusion asks for in vain; nothing if all is there."""
     path = top / file

@@ -4,6 +4,7 @@ The colours of the style sheet carry a meaning: C0 input, C1 kernel,
 C2 output, C3 gradient.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
@@ -159,13 +161,23 @@ def _canvas(
 ) -> tuple[Figure, Axes]:
     """Open axes measured in cells, counted from the top left corner."""
     cell = min(cell, WIDEST / (width + 0.3))
-    size = (width + 0.3) * cell, (height + header + 0.3) * cell + 0.4
-    fig, ax = plt.subplots(figsize=size)
+    across = max((width + 0.3) * cell, min(_title_width(title), WIDEST))
+    down = (height + header + 0.3) * cell + 0.4
+    fig, ax = plt.subplots(figsize=(across, down))
     ax.set(xlim=(-0.15, width + 0.15), ylim=(height + 0.15, -header - 0.15))
     ax.set_aspect("equal")
     ax.axis("off")
     fig.suptitle(title)
     return fig, ax
+
+
+def _title_width(title: str) -> float:
+    """Estimate in inches: no font need be at hand that has the characters."""
+    points = FontProperties(
+        size=plt.rcParams["figure.titlesize"]
+    ).get_size_in_points()
+    wide = [unicodedata.east_asian_width(c) in "WF" for c in title]
+    return points / 72 * sum(1.0 if w else 0.62 for w in wide) + 0.2
 
 
 def _frame() -> str:

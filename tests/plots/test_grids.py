@@ -82,6 +82,22 @@ def test_a_row_never_grows_wider_than_a_page():
     assert fig.get_suptitle() == "t"
 
 
+def test_a_long_title_fits_over_a_small_grid():
+    title = "a title that is wider than its grid"
+    fig = number_grids([Grid(np.ones((2, 2)), "x")], title=title)
+    box = fig.suptitle(title).get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= fig.bbox.x1
+
+
+def test_chinese_is_counted_twice_as_wide():
+    wide, narrow = (
+        number_grids([Grid(np.ones((2, 2)), "x")], title=title)
+        for title in ("从样例里学出来的卷积核", "abcdefghijk")
+    )
+    assert wide.get_size_inches()[0] > 1.4 * narrow.get_size_inches()[0]
+
+
 def test_slides_show_input_kernel_and_output():
     panels = [
         Slide("a", 7, 3, 5),

@@ -1,0 +1,194 @@
+"""The built site in a real Chromium, as readers meet it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("site")
+
+PATHS = [
+    "",
+    "concepts/convolution/",
+    "networks/lenet/",
+    "labs/lenet-digits/",
+    "claims/",
+    "glossary/",
+]
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+
+
+@pytest.fixture
+def open_page(browser: Any, address: str) -> Iterator[Any]:
+    """Open pages and note foreign requests and errors."""
+    contexts = []
+
+    def start(
+        path: str, *, scheme: str = "light", viewport: dict[str, int] = WIDE
+    ) -> tuple[Any, list[str]]:
+        context = browser.new_context(
+            color_scheme=scheme,
+            viewport=viewport,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        contexts.append(context)
+        page = context.new_page()
+        troubles: list[str] = []
+        page.on(
+            "request",
+            lambda r: None
+            if r.url.startswith((address, "data:", "blob:"))
+            else troubles.append(f"request to {r.url}"),
+        )
+        page.on(
+            "console",
+            lambda m: troubles.append(f"console: {m.text}")
+            if m.type in ("error", "warning")
+            else None,
+        )
+        page.on("pageerror", lambda e: troubles.append(f"error: {e}"))
+        page.on(
+            "response",
+            lambda r: troubles.append(f"{r.status}: {r.url}")
+            if r.status >= 400
+            else None,
+        )
+        page.goto(address + path)
+        return page, troubles
+
+    yield start
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_asks_no_other_site_and_fits_its_window(
+    open_page: Any, path: str, prefix: str, scheme: str, viewport: dict[str, int]
+) -> None:
+    page, troubles = open_page(prefix + path, scheme=scheme, viewport=viewport)
+    page.wait_for_load_state("networkidle")
+    # Open what is folded: it must fit as well.
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= viewport["width"]
+    assert troubles == []
+    shown = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
+    assert shown == {"light": "default", "dark": "slate"}[scheme]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_figures_can_be_read_in_light_and_dark(
+    open_page: Any, scheme: str
+) -> None:
+    page, _ = open_page("networks/lenet/", scheme=scheme)
+    colours = page.evaluate(
+        """() => {
+          const of = (e, p) => getComputedStyle(e)[p].match(/[\\d.]+/g).map(Number);
+          const text = document.querySelector('svg.figure text');
+          return [of(text, 'fill'), of(document.body, 'backgroundColor')];
+        }"""
+    )
+    text, ground = (sum(colour[:3]) / 3 for colour in colours)
+    assert abs(text - ground) > 150
+
+
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+def test_the_copy_button_copies_the_block(open_page: Any, prefix: str) -> None:
+    page, _ = open_page(prefix + "networks/lenet/")
+    block = page.locator(".block .highlight").first
+    code = block.locator("code").inner_text()
+    assert "draw_stages(" in code
+    block.hover()
+    block.locator(
+        "button[data-md-type='copy'], button.md-clipboard, .md-code__button"
+    ).first.click()
+    page.wait_for_timeout(200)
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.strip() == code.strip()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "query", "expected"),
+    [
+        ("", "卷积", "concepts/convolution/"),
+        ("", "互相关", "concepts/convolution/"),
+        ("", "膨胀率", "concepts/convolution/"),
+        ("en/", "convolution", "en/concepts/convolution/"),
+        ("en/", "cross-correlation", "en/concepts/convolution/"),
+    ],
+)
+def test_search_finds_a_word_in_its_language(
+    open_page: Any, address: str, prefix: str, query: str, expected: str
+) -> None:
+    page, troubles = open_page(prefix)
+    page.locator("label[for=__search]").first.click()
+    page.locator("input[name=query]").fill(query)
+    results = page.locator(".md-search-result__link")
+    results.first.wait_for(timeout=15_000)
+    links = results.evaluate_all("links => links.map(link => link.href)")
+    assert any(link.startswith(address + expected) for link in links)
+    others = [link for link in links if ("/en/" in link) != (prefix == "en/")]
+    assert others == []
+    assert troubles == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_language_switch_stays_on_the_page(
+    open_page: Any, address: str, path: str, viewport: dict[str, int]
+) -> None:
+    page, _ = open_page(path, viewport=viewport)
+    page.locator(".language-switch").click()
+    page.wait_for_url(address + "en/" + path)
+    assert page.evaluate("document.documentElement.lang") == "en"
+    page.locator(".language-switch").click()
+    page.wait_for_url(address + path)
+    assert page.evaluate("document.documentElement.lang") == "zh"
+
+
+def test_the_language_switch_keeps_the_section(open_page: Any, address: str) -> None:
+    page, _ = open_page("networks/lenet/#cost")
+    page.locator(".language-switch").click()
+    page.wait_for_url(address + "en/networks/lenet/#cost")
+
+
+def test_formulas_are_drawn_in_the_font_that_was_cut(open_page: Any) -> None:
+    page, _ = open_page("concepts/convolution/")
+    page.wait_for_load_state("networkidle")
+    loaded = page.evaluate(
+        "document.fonts.ready.then(() => [...document.fonts]"
+        ".filter(f => f.family.includes('Notes Math')).map(f => f.status))"
+    )
+    assert loaded == ["loaded"]
+    height = page.evaluate(
+        "document.querySelector('math[display=block]').getBoundingClientRect().height"
+    )
+    assert height > 30
+
+
+def test_colours_can_be_switched_and_are_remembered(open_page: Any) -> None:
+    page, _ = open_page("networks/lenet/")
+    seen = set()
+    for _ in range(3):
+        page.locator("form[data-md-component=palette] label:visible").click()
+        page.wait_for_timeout(100)
+        chosen = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
+        seen.add(chosen)
+    assert seen == {"default", "slate"}
+    page.reload()
+    again = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
+    assert again == chosen
+
+
+def test_a_page_reads_well_without_script(browser: Any, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + "en/networks/lenet/")
+    assert re.search("order of magnitude", page.locator("article").inner_text())
+    assert page.locator("article svg.figure").count() >= 3
+    assert page.locator("article math").first.is_visible()
+    context.close()

@@ -118,11 +118,14 @@ def project(made: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def run_as(version: tuple[int, int, int], project: Path) -> tuple[int, str]:
+def run_as(
+    version: tuple[int, int, int], project: Path, *arguments: str
+) -> tuple[int, str]:
     """Run the bootstrap in a Python that takes itself for another."""
     code = (
         f"import runpy, sys; sys.version_info = {(*version, 'final', 0)}; "
-        f"sys.executable = '/usr/bin/python3'; sys.argv = ['x']; "
+        f"sys.implementation.cache_tag = 'cpython-{version[0]}{version[1]}'; "
+        f"sys.executable = '/usr/bin/python3'; sys.argv = {['', *arguments]}; "
         f"runpy.run_path({str(project / 'tools/bootstrap.py')!r}, "
         f"run_name='__main__')"
     )
@@ -183,20 +186,42 @@ def test_failed_install_leaves_no_venv_and_says_so_in_one_line(
     assert "no-such-package" in (project / ".cache/setup.log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_set_up_leaves_no_venv(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    project = make_project(tmp_path / "project")
-    process = start(project)
+def wait_for(project: Path, pattern: str) -> None:
     deadline = time.monotonic() + 60
-    while not list(project.glob(".venv/lib/*/site-packages/pip/*")):
+    while not list(project.glob(pattern)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
+
+
+STOPPED = (130, "CNN Notes set-up stopped; run it again.\n")
+
+
+def test_set_up_stopped_early_leaves_no_venv(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    process = start(project)
+    wait_for(project, ".venv/pyvenv.cfg")
+    process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
-    assert (code, err) == (130, "CNN Notes set-up stopped; run it again.\n")
-    time.sleep(0.5)  # a child left alive would go on installing pip
+    assert (code, err) == STOPPED
+    assert not (project / ".venv").exists()
+
+
+def test_set_up_stopped_late_leaves_no_venv_and_no_process(
+    tmp_path: Path,
+) -> None:
+    project = make_project(tmp_path / "project")
+    (project / "backend.py").write_text(
+        "import pathlib, time\n"
+        "pathlib.Path('begun').touch()\n"
+        "time.sleep(2)\n"
+        "pathlib.Path('.venv/late').mkdir(parents=True)\n"
+    )
+    process = start(project)
+    wait_for(project, "begun")
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert (code, err) == STOPPED
+    time.sleep(2.5)  # the backend, a child of pip, would write by now
     assert not (project / ".venv").exists()
 
 
@@ -247,12 +272,13 @@ def test_stale_or_broken_venv_is_not_used(
 
 
 def test_venv_of_another_python_is_used_unless_one_is_asked_for(
-    project: Path,
+    made: Path,
 ) -> None:
-    bootstrap = bootstrap_of(project)
-    assert bootstrap.is_whole("")
-    assert bootstrap.is_whole(sys.implementation.cache_tag)
-    assert not bootstrap.is_whole("cpython-39")
+    assert run_as((3, 9, 2), made, "--any-python") == (0, "")
+    code, err = run_as((3, 9, 2), made)
+    assert code == 1
+    assert "this is 3.9.2" in err
+    assert not bootstrap_of(made).is_whole("cpython-39")
 
 
 def test_changed_requirements_are_set_up_anew_by_the_activated_venv(

@@ -18,7 +18,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 
 
 def mkdocs(
@@ -144,7 +149,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], Server]]:
         log = tmp_path / f"serve-{port}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mkdocs", "serve", "-a", f"127.0.0.1:{port}"],
+                [
+                    sys.executable,
+                    "-m",
+                    "mkdocs",
+                    "serve",
+                    "-a",
+                    f"127.0.0.1:{port}",
+                ],
                 cwd=folder,
                 env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
                 stdout=out,
@@ -169,7 +181,9 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def address(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(
+    site: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """Serve the built site from a folder below the root, as Pages does."""
     above = tmp_path_factory.mktemp("pages")
     (above / "cnn-notes").symlink_to(site, target_is_directory=True)

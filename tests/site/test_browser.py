@@ -37,22 +37,28 @@ def open_page(browser: Any, address: str) -> Iterator[Any]:
         troubles: list[str] = []
         page.on(
             "request",
-            lambda r: None
-            if r.url.startswith((address, "data:", "blob:"))
-            else troubles.append(f"request to {r.url}"),
+            lambda r: (
+                None
+                if r.url.startswith((address, "data:", "blob:"))
+                else troubles.append(f"request to {r.url}")
+            ),
         )
         page.on(
             "console",
-            lambda m: troubles.append(f"console: {m.text}")
-            if m.type in ("error", "warning")
-            else None,
+            lambda m: (
+                troubles.append(f"console: {m.text}")
+                if m.type in ("error", "warning")
+                else None
+            ),
         )
         page.on("pageerror", lambda e: troubles.append(f"error: {e}"))
         page.on(
             "response",
-            lambda r: troubles.append(f"{r.status}: {r.url}")
-            if r.status >= 400
-            else None,
+            lambda r: (
+                troubles.append(f"{r.status}: {r.url}")
+                if r.status >= 400
+                else None
+            ),
         )
         page.goto(address + path)
         return page, troubles
@@ -67,12 +73,18 @@ def open_page(browser: Any, address: str) -> Iterator[Any]:
 @pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_asks_no_other_site_and_fits_its_window(
-    open_page: Any, path: str, prefix: str, scheme: str, viewport: dict[str, int]
+    open_page: Any,
+    path: str,
+    prefix: str,
+    scheme: str,
+    viewport: dict[str, int],
 ) -> None:
     page, troubles = open_page(prefix + path, scheme=scheme, viewport=viewport)
     page.wait_for_load_state("networkidle")
     # Open what is folded: it must fit as well.
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach(d => d.open = true)"
+    )
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= viewport["width"]
     assert troubles == []
@@ -150,7 +162,9 @@ def test_the_language_switch_stays_on_the_page(
     assert page.evaluate("document.documentElement.lang") == "zh"
 
 
-def test_the_language_switch_keeps_the_section(open_page: Any, address: str) -> None:
+def test_the_language_switch_keeps_the_section(
+    open_page: Any, address: str
+) -> None:
     page, _ = open_page("networks/lenet/#cost")
     page.locator(".language-switch").click()
     page.wait_for_url(address + "en/networks/lenet/#cost")
@@ -176,7 +190,9 @@ def test_colours_can_be_switched_and_are_remembered(open_page: Any) -> None:
     for _ in range(3):
         page.locator("form[data-md-component=palette] label:visible").click()
         page.wait_for_timeout(100)
-        chosen = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
+        chosen = page.evaluate(
+            "document.body.getAttribute('data-md-color-scheme')"
+        )
         seen.add(chosen)
     assert seen == {"default", "slate"}
     page.reload()

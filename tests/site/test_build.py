@@ -30,7 +30,9 @@ def test_both_languages_have_the_same_pages(site: Path) -> None:
     assert pages - {f"en/{name}" for name in english} == english
 
 
-def test_a_build_from_clean_gives_the_same_bytes(site: Path, tmp_path: Path) -> None:
+def test_a_build_from_clean_gives_the_same_bytes(
+    site: Path, tmp_path: Path
+) -> None:
     again = tmp_path / "site"
     built = mkdocs("build", "-q", "-d", str(again), cache=tmp_path / "cache")
     assert built.returncode == 0, built.stdout + built.stderr
@@ -50,7 +52,11 @@ FAILURES = {
         3,
         "UserWarning: old",
     ),
-    "hangs": ("```python\nwhile True:\n    pass\n```", 3, "longer than 5 seconds"),
+    "hangs": (
+        "```python\nwhile True:\n    pass\n```",
+        3,
+        "longer than 5 seconds",
+    ),
     "kills its process": (
         "```python\nimport os\nos._exit(7)\n```",
         3,
@@ -122,7 +128,9 @@ def test_a_lab_that_fails_is_named(project: Project) -> None:
     assert "ZeroDivisionError" in built.stderr
 
 
-def test_an_edited_snippet_runs_again_only_what_uses_it(project: Project) -> None:
+def test_an_edited_snippet_runs_again_only_what_uses_it(
+    project: Project,
+) -> None:
     seen = project.root / "seen.txt"
     note = f"open({str(seen)!r}, 'a').write"
     uses = f"from snippets.one import VALUE\n{note}('uses ')\nprint(VALUE)"

@@ -11,10 +11,16 @@ from .conftest import ROOT
 
 ZH, EN = ROOT / "docs" / "zh", ROOT / "docs" / "en"
 PAGES = sorted(path.relative_to(ZH).as_posix() for path in ZH.rglob("*.md"))
-TOPICS = [p for p in PAGES if p.split("/")[0] in ("concepts", "modules", "networks")]
+TOPICS = [
+    p for p in PAGES if p.split("/")[0] in ("concepts", "modules", "networks")
+]
 HEADING = re.compile(r"^(#+) .*\{#([\w-]+)\}$", re.MULTILINE)
-FENCE = re.compile(r"^( *)(`{3,})([^`\n]*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL)
-FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<!\s)\$", re.DOTALL)
+FENCE = re.compile(
+    r"^( *)(`{3,})([^`\n]*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL
+)
+FORMULA = re.compile(
+    r"\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<!\s)\$", re.DOTALL
+)
 SECTIONS = [
     "from-the-notes",
     "idea",
@@ -72,7 +78,9 @@ def test_both_languages_have_the_same_files() -> None:
 @pytest.mark.parametrize("page", PAGES)
 class TestLanguagesAgree:
     def test_on_headings_and_anchors(self, page: str) -> None:
-        zh, en = ([(len(h), a) for h, a in HEADING.findall(t)] for t in read(page))
+        zh, en = (
+            [(len(h), a) for h, a in HEADING.findall(t)] for t in read(page)
+        )
         assert zh == en
         for text in read(page):
             bare = [
@@ -80,14 +88,18 @@ class TestLanguagesAgree:
                 for line in FENCE.sub("", text).splitlines()
                 if re.match(r"#+ ", line) and not HEADING.match(line)
             ]
-            assert bare == [], "each heading needs an anchor of its own: {#name}"
+            assert bare == [], (
+                "each heading needs an anchor of its own: {#name}"
+            )
 
     def test_on_the_blocks_that_run(self, page: str) -> None:
         zh, en = (fences(text, "python") for text in read(page))
         assert [tree(code) for _, code in zh] == [tree(code) for _, code in en]
 
     def test_on_what_is_included_and_shown(self, page: str) -> None:
-        zh, en = ([f for f in fences(t) if f[0] != "python"] for t in read(page))
+        zh, en = (
+            [f for f in fences(t) if f[0] != "python"] for t in read(page)
+        )
         assert zh == en
 
     def test_on_formulas(self, page: str) -> None:
@@ -116,7 +128,10 @@ class TestLanguagesAgree:
         missing = []
         for term in terms:
             name = re.sub(r" \(.*\)", "", term["en"])
-            if re.search(rf"\b{re.escape(name)}", en, re.I) and term["zh"] not in zh:
+            if (
+                re.search(rf"\b{re.escape(name)}", en, re.I)
+                and term["zh"] not in zh
+            ):
                 missing.append((term["en"], term["zh"]))
         assert missing == []
 
@@ -133,14 +148,18 @@ def test_no_page_uses_a_translation_that_was_ruled_out() -> None:
     labs = (ROOT / "docs" / "labs").glob("*.py")
     texts = {p: p.read_text("utf-8") for p in [*ZH.rglob("*.md"), *labs]}
     texts[ROOT / "README.zh.md"] = (ROOT / "README.zh.md").read_text("utf-8")
-    found = [(p.name, w) for p, text in texts.items() for w in ruled_out if w in text]
+    found = [
+        (p.name, w) for p, text in texts.items() for w in ruled_out if w in text
+    ]
     assert found == []
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_chinese_is_set_as_chinese(page: str) -> None:
     """Full-width punctuation, and a space between Chinese and Latin."""
-    text = re.sub(r"<[^>]+>|\]\([^)]*\)|\[\^\w+\]|\{[^}]*\}", "", prose(read(page)[0]))
+    text = re.sub(
+        r"<[^>]+>|\]\([^)]*\)|\[\^\w+\]|\{[^}]*\}", "", prose(read(page)[0])
+    )
     text = re.sub(r"[*_|]", "", text)
     han = r"[\u4e00-\u9fff]"
     assert re.findall(rf"{han}[A-Za-z0-9]|[A-Za-z0-9]{han}", text) == []
@@ -149,14 +168,20 @@ def test_chinese_is_set_as_chinese(page: str) -> None:
 
 @pytest.mark.parametrize("page", TOPICS)
 def test_a_topic_has_every_part_in_order(page: str) -> None:
-    anchors = [anchor for level, anchor in HEADING.findall(read(page)[0]) if level == "##"]
+    anchors = [
+        anchor
+        for level, anchor in HEADING.findall(read(page)[0])
+        if level == "##"
+    ]
     assert anchors == SECTIONS
 
 
 @pytest.mark.parametrize("page", TOPICS)
 @pytest.mark.parametrize("language", [0, 1], ids=["zh", "en"])
 def test_an_answer_is_proven(page: str, language: int) -> None:
-    answers = re.split(r'^\?\?\? question "', read(page)[language], flags=re.MULTILINE)
+    answers = re.split(
+        r'^\?\?\? question "', read(page)[language], flags=re.MULTILINE
+    )
     assert 2 <= len(answers) - 1 <= 3
     for answer in answers[1:]:
         blocks = fences(answer, "python")
@@ -200,7 +225,9 @@ class TestClaims:
         found = {}
         for page in TOPICS:
             text = (language / page).read_text("utf-8")
-            rows = re.findall(r'^\| <span id="([\w-]+)">\1</span> .*$', text, re.M)
+            rows = re.findall(
+                r'^\| <span id="([\w-]+)">\1</span> .*$', text, re.M
+            )
             for name in rows:
                 row = re.search(rf'^\| <span id="{name}">.*$', text, re.M)
                 assert row is not None
@@ -210,7 +237,9 @@ class TestClaims:
         return found
 
     @pytest.mark.parametrize("language", [ZH, EN], ids=["zh", "en"])
-    def test_the_table_lists_each_claim_with_its_verdict(self, language: Path) -> None:
+    def test_the_table_lists_each_claim_with_its_verdict(
+        self, language: Path
+    ) -> None:
         claims = self.on_pages(language)
         assert {"conv-1", "conv-2", "lenet-1"} <= set(claims)
         table = (language / "claims.md").read_text("utf-8")

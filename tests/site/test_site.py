@@ -14,7 +14,9 @@ from .test_pages import EN, PAGES, TOPICS, ZH, prose
 
 pytestmark = pytest.mark.xdist_group("site")
 
-NUMBER = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3})+|(?<![\w.])\d+\.\d+|(?<![\w.])\d{3,}")
+NUMBER = re.compile(
+    r"(?<![\w.])\d{1,3}(?:,\d{3})+|(?<![\w.])\d+\.\d+|(?<![\w.])\d{3,}"
+)
 
 
 def pages(site: Path) -> Iterator[tuple[Path, BeautifulSoup]]:
@@ -40,7 +42,11 @@ def test_every_internal_link_and_anchor_leads_somewhere(site: Path) -> None:
     for path, soup in pages(site):
         for tag in soup.find_all(["a", "link", "script", "img"]):
             link = tag.get("href") or tag.get("src")
-            if not link or urlsplit(link).scheme or "canonical" in (tag.get("rel") or ()):
+            if (
+                not link
+                or urlsplit(link).scheme
+                or "canonical" in (tag.get("rel") or ())
+            ):
                 continue
             count += 1
             parts = urlsplit(link)
@@ -54,9 +60,12 @@ def test_every_internal_link_and_anchor_leads_somewhere(site: Path) -> None:
                 target /= "index.html"
             if not target.is_file():
                 broken.append((path.relative_to(site), link))
-            elif parts.fragment and target.suffix == ".html":
-                if unquote(parts.fragment) not in ids[target]:
-                    broken.append((path.relative_to(site), link))
+            elif (
+                parts.fragment
+                and target.suffix == ".html"
+                and unquote(parts.fragment) not in ids[target]
+            ):
+                broken.append((path.relative_to(site), link))
     assert count > 100
     assert broken == []
 
@@ -73,7 +82,10 @@ def test_figures_are_the_same_in_both_languages(site: Path, page: str) -> None:
     def counts(soup: BeautifulSoup) -> list[tuple[int, int, int]]:
         """Count figures, tables and printed texts under each block."""
         return [
-            tuple(len(block.select(s)) for s in ("svg.figure", "table", ".printed"))
+            tuple(
+                len(block.select(s))
+                for s in ("svg.figure", "table", ".printed")
+            )
             for block in soup.select(".block")
         ]
 
@@ -126,7 +138,9 @@ def test_no_number_is_typed(site: Path, page: str, language: str) -> None:
     assert typed == []
 
 
-def test_labs_are_shown_in_one_language_and_can_be_downloaded(site: Path) -> None:
+def test_labs_are_shown_in_one_language_and_can_be_downloaded(
+    site: Path,
+) -> None:
     found = 0
     for path, soup in pages(site):
         assert "〔" not in soup.get_text(), path

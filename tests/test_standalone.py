@@ -1,0 +1,119 @@
+"""Each snippet file works when it is copied alone into an empty folder."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    path.relative_to(ROOT / "snippets").as_posix()
+    for path in (ROOT / "snippets").rglob("*.py")
+    if path.name != "__init__.py"
+)
+ALLOWED = {"numpy", "torch", "matplotlib"}
+
+# What somebody who copied the file would do with it; `it` is the module.
+USES = {
+    "core/activation.py": "assert it.relu(np.array([-1.0, 2.0])).tolist() == [0, 2]",
+    "core/conv.py": (
+        "x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))\n"
+        "assert (it.conv2d(x, w) == 9).all()\n"
+        "assert it.conv2d_backward(np.ones((1, 1, 2, 2)), x, w)[0].max() == 4"
+    ),
+    "core/linear.py": (
+        "assert it.linear(np.ones((1, 3)), np.ones((2, 3))).tolist() == [[3, 3]]"
+    ),
+    "core/loss.py": (
+        "loss = it.cross_entropy(np.zeros((2, 4)), np.array([0, 3]))\n"
+        "assert np.isclose(loss, np.log(4))"
+    ),
+    "core/pool.py": (
+        "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
+        "assert it.max_pool2d(x, 2).ravel().tolist() == [5, 7, 13, 15]"
+    ),
+    "networks/lenet.py": (
+        "import torch\n"
+        "assert it.LeNet()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)\n"
+        "assert it.lenet5()(torch.zeros(1, 1, 32, 32)).shape == (1, 10)"
+    ),
+    "plots/grids.py": (
+        "figure = it.number_grids([it.Grid(np.eye(3), 'eye', 'C0')], title='t')\n"
+        "assert figure.axes"
+    ),
+    "plots/images.py": (
+        "figure = it.image_row({'one': np.eye(4), 'two': np.eye(4)}, title='t')\n"
+        "assert len(figure.axes) == 2"
+    ),
+    "plots/lines.py": (
+        "figure = it.line_chart([1, 2], {'a': [3, 4]}, title='t', xlabel='x',"
+        " ylabel='y')\nassert figure.axes"
+    ),
+    "plots/stages.py": (
+        "figure = it.draw_stages([(1, 8, 8), (10,)], ['fc'], title='t')\n"
+        "assert figure.axes"
+    ),
+}
+
+PRELUDE = """
+import sys
+import warnings
+
+warnings.simplefilter("error")
+
+class Outside:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "snippets":
+            raise ImportError(f"{name} belongs to the project")
+
+sys.meta_path.insert(0, Outside())
+sys.path.insert(0, ".")
+import numpy as np
+"""
+
+
+def siblings(path: Path) -> list[str]:
+    """Name the files that a snippet builds on and is copied with."""
+    return re.findall(r"^from \.(\w+) import", path.read_text("utf-8"), re.M)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_copied_alone_it_works(name: str, tmp_path: Path) -> None:
+    assert name in USES, f"say in USES how {name} is used"
+    source = ROOT / "snippets" / name
+    needed = siblings(source)
+    folder = tmp_path / "elsewhere"
+    package = folder / "copied" if needed else folder
+    package.mkdir(parents=True)
+    for path in [source, *(source.with_name(f"{s}.py") for s in needed)]:
+        shutil.copy(path, package)
+    module = f"copied.{source.stem}" if needed else source.stem
+    code = f"{PRELUDE}\nimport {module} as it\n{USES[name]}\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"MPLBACKEND": "agg", "MPLCONFIGDIR": str(tmp_path)},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_imports_nothing_else_of_the_project(name: str) -> None:
+    text = (ROOT / "snippets" / name).read_text("utf-8")
+    modules = set(re.findall(r"^ *(?:from|import) (\w+)", text, re.M))
+    allowed = ALLOWED | ({"sklearn"} if name.startswith("data/") else set())
+    assert modules - allowed <= sys.stdlib_module_names
+    for sibling in siblings(ROOT / "snippets" / name):
+        assert f"{sibling}.py" in "\n".join(text.splitlines()[:12]), (
+            f"the first lines must say that {name} needs {sibling}.py"
+        )
+
+
+def test_the_uses_are_of_files_that_exist() -> None:
+    assert set(USES) <= set(FILES)

@@ -79,7 +79,7 @@ def conv2d(
     Raises ValueError where shapes or settings do not fit, TypeError where an
     array holds no floats.
     Source: Goodfellow, Bengio and Courville, Deep Learning, eq. 9.6 and 9.8;
-    sizes: Dumoulin and Visin 2016, relationship 6, with relationship 15.
+    sizes: Dumoulin and Visin 2016, relationships 6 and 15.
     """
     s, p, d, (oh, ow) = _check_conv(x, w, b, stride, padding, dilation, groups)
     y = _correlate(x, w, (oh, ow), s, p, d, groups)

@@ -68,7 +68,7 @@ def on_page_context(
     context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation
 ) -> dict[str, Any]:
     """Have the language switch lead to this very page."""
-    config.extra["alternate"] = alternates(config, page.url)
+    config.extra["alternate"] = alternates(config, context["base_url"], page.url)
     return context
 
 
@@ -76,7 +76,7 @@ def on_template_context(
     context: dict[str, Any], template_name: str, config: MkDocsConfig
 ) -> dict[str, Any]:
     """Have the switch of a page without a twin, as 404, lead to the start."""
-    config.extra["alternate"] = alternates(config, "")
+    config.extra["alternate"] = alternates(config, context["base_url"], "")
     return context
 
 
@@ -130,12 +130,23 @@ def _committed() -> str:
         return "0"
 
 
-def alternates(config: MkDocsConfig, url: str) -> list[dict[str, str]]:
-    """Return name, link and code of a page in both languages."""
-    up = "../" if language(config) == "en" else ""
+def alternates(
+    config: MkDocsConfig, base: str, url: str
+) -> list[dict[str, str]]:
+    """Give name, code, address and relative path of a page in each language.
+
+    base: the way from the page up to the start of its language.
+    """
+    url = url.removeprefix("./")
+    english = language(config) == "en"
+    start = urljoin(config.site_url or "", "../" if english else "")
+    up = f"{base.rstrip('/')}/{'../' if english else ''}"
     return [
-        {"name": "中文", "link": f"{up}{url}" or ".", "lang": "zh"},
-        {"name": "English", "link": f"{up}en/{url}", "lang": "en"},
+        {"name": name, "lang": code, "link": start + part, "path": up + part}
+        for name, code, part in (
+            ("中文", "zh", url),
+            ("English", "en", f"en/{url}"),
+        )
     ]
 
 

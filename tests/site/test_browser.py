@@ -137,7 +137,7 @@ def test_search_finds_a_word_in_its_language(
     open_page: Any, address: str, prefix: str, query: str, expected: str
 ) -> None:
     page, troubles = open_page(prefix)
-    page.locator("label[for=__search]").first.click()
+    page.locator("input[name=query]").click()
     page.locator("input[name=query]").fill(query)
     results = page.locator(".md-search-result__link")
     results.first.wait_for(timeout=15_000)

@@ -163,7 +163,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     for path, soup in pages(site):
         for tag in soup.find_all(["script", "img", "iframe", "link"]):
             link = tag.get("src") or tag.get("href") or ""
-            if tag.name == "link" and {"canonical"} & set(tag.get("rel") or ()):
+            if {"canonical", "alternate"} & set(tag.get("rel") or ()):
                 continue
             assert not urlsplit(link).netloc, (path, link)
     for path in site.rglob("*.css"):

@@ -23,6 +23,10 @@ from shared import cache, pages, root, state
 _INCLUDE = re.compile(r'^(?P<indent> *)--8<-- "(?P<file>[^":]+)(?::(?P<part>[\w-]+))?"$')
 
 
+# What Pygments marks although the theme shows it as it shows other code.
+_PLAIN = re.compile(r'<span class="(?:n|w)">([^<]*)</span>')
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Have fences that are exactly `python` rendered here."""
     settings = config.mdx_configs.setdefault("pymdownx.superfences", {})
@@ -88,6 +92,14 @@ def on_page_markdown(
             state.report(name, number + 1 + shift, missing)
             lines[number] = f"{include['indent']}{missing}"
     return "\n".join(lines)
+
+
+@event_priority(-100)
+def on_page_content(
+    html: str, page: Page, config: MkDocsConfig, files: Files
+) -> str:
+    """Drop the tags around names and spaces, which have no colour anyway."""
+    return _PLAIN.sub(r"\1", html)
 
 
 def _missing(top: Path, file: str, part: str | None) -> str:

@@ -137,8 +137,10 @@ def test_search_finds_a_word_in_its_language(
     open_page: Any, address: str, prefix: str, query: str, expected: str
 ) -> None:
     page, troubles = open_page(prefix)
+    page.wait_for_load_state("networkidle")
     page.locator("input[name=query]").click()
     page.locator("input[name=query]").fill(query)
+    page.keyboard.press("End")  # as an input method does, a key goes up last
     results = page.locator(".md-search-result__link")
     results.first.wait_for(timeout=15_000)
     links = results.evaluate_all("links => links.map(link => link.href)")

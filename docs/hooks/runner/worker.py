@@ -59,7 +59,9 @@ def execute(source: str, path: str, line: int) -> Result:
         warnings.simplefilter("error")
         os.chdir(folder)
         try:
-            code = compile("\n" * (line - 1) + source, path, "exec")
+            code = compile(
+                "\n" * (line - 1) + source, path, "exec", dont_inherit=True
+            )
             exec(code, {"__name__": "__main__"})
             figures = tuple(to_svg(plt.figure(n)) for n in plt.get_fignums())
         except (Exception, SystemExit) as problem:

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import traceback
+import types
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ def execute(source: str, path: str, line: int) -> Result:
     figures: tuple[str, ...] = ()
     error = ""
     home = os.getcwd()
+    main = types.ModuleType("__main__")
+    main_before = sys.modules["__main__"]
     use_style()
     _show_source(source, path, line)
     with (
@@ -58,16 +61,18 @@ def execute(source: str, path: str, line: int) -> Result:
     ):
         warnings.simplefilter("error")
         os.chdir(folder)
+        sys.modules["__main__"] = main
         try:
             code = compile(
                 "\n" * (line - 1) + source, path, "exec", dont_inherit=True
             )
-            exec(code, {"__name__": "__main__"})
+            exec(code, vars(main))
             figures = tuple(to_svg(plt.figure(n)) for n in plt.get_fignums())
         except (Exception, SystemExit) as problem:
             error = _cut_traceback(problem, path)
         finally:
             plt.close("all")
+            sys.modules["__main__"] = main_before
             os.chdir(home)
     return Result(stdout.getvalue(), figures, error)
 

@@ -68,7 +68,7 @@ def execute(source: str, path: str, line: int) -> Result:
             )
             exec(code, vars(main))
             figures = tuple(to_svg(plt.figure(n)) for n in plt.get_fignums())
-        except (Exception, SystemExit) as problem:
+        except BaseException as problem:
             error = _cut_traceback(problem, path)
         finally:
             plt.close("all")

@@ -35,6 +35,21 @@ class Result:
         return cls(value["stdout"], tuple(value["figures"]), value["error"])
 
 
+class _Printed(io.BytesIO):
+    """What a block wrote to stdout, even if it closed it."""
+
+    _kept = b""
+
+    def close(self) -> None:
+        if not self.closed:
+            self._kept = self.getvalue()
+        super().close()
+
+    def text(self) -> str:
+        written = self._kept if self.closed else self.getvalue()
+        return written.decode("utf-8", "replace")
+
+
 def execute(source: str, path: str, line: int) -> Result:
     """Run a block alone, in an empty folder and a fresh namespace.
 
@@ -45,7 +60,8 @@ def execute(source: str, path: str, line: int) -> Result:
 
     from runner.figures import to_svg, use_style
 
-    stdout = io.StringIO()
+    printed = _Printed()
+    stdout = io.TextIOWrapper(printed, "utf-8", newline="", write_through=True)
     figures: tuple[str, ...] = ()
     error = ""
     home = os.getcwd()
@@ -74,7 +90,7 @@ def execute(source: str, path: str, line: int) -> Result:
             plt.close("all")
             sys.modules["__main__"] = main_before
             os.chdir(home)
-    return Result(stdout.getvalue(), figures, error)
+    return Result(printed.text(), figures, error)
 
 
 def serve(source: str, path: str, line: int, connection: Any) -> None:

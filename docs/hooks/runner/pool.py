@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -94,18 +94,26 @@ class _Job:
     connection: Connection
     deadline: float
     seconds: float
+    heard: bool = False
+    sent: Result | None = None
+
+    def events(self) -> list[Any]:
+        """Give what to wait for: its result, if still to come, and its end."""
+        end = self.process.sentinel
+        return [end] if self.heard else [self.connection, end]
 
     def result(self) -> Result | None:
         """Return the result, or why there is none; None while it runs."""
-        try:
-            if self.connection.poll():
-                result: Result = self.connection.recv()
-                self.process.join()
-                return result
-        except (EOFError, ConnectionResetError):
-            self.process.join()
+        ended = not self.process.is_alive()
+        with suppress(EOFError, OSError):
+            if not self.heard and self.connection.poll():
+                self.heard = True
+                self.sent = self.connection.recv()
+        if ended:
             code = self.process.exitcode
-            return Result(error=f"the block killed its process (exit {code})")
+            return self.sent or Result(
+                error=f"the block killed its process (exit {code})"
+            )
         if time.monotonic() > self.deadline:
             self.stop()
             return Result(
@@ -134,7 +142,7 @@ def _run(
                 running.append(_start(context, name, block, seconds))
             first = min(job.deadline for job in running)
             wait(
-                [job.connection for job in running],
+                [event for job in running for event in job.events()],
                 max(0.0, first - time.monotonic()) + 0.01,
             )
             for job in list(running):

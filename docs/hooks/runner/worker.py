@@ -6,13 +6,16 @@ import contextlib
 import io
 import linecache
 import logging
+import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import traceback
 import types
 import warnings
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +99,16 @@ def execute(source: str, path: str, line: int) -> Result:
 def serve(source: str, path: str, line: int, connection: Any) -> None:
     """Run a block in this process and send its result back."""
     _limit_threads()
+    threading.Thread(target=_end_with_the_build, daemon=True).start()
     connection.send(execute(source, path, line))
     connection.close()
+
+
+def _end_with_the_build() -> None:
+    """End this process when the build is killed, whatever the block does."""
+    if build := multiprocessing.parent_process():
+        wait([build.sentinel])
+        os._exit(1)
 
 
 def _limit_threads() -> None:

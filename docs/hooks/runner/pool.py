@@ -57,10 +57,7 @@ def run_blocks(
     results: dict[str, Result] = {}
     waiting: dict[str, list[Block]] = {}
     for block in blocks:
-        try:
-            name = key(block.source, root)
-        except SyntaxError:
-            name = block.place  # running it tells what is wrong, and where
+        name = _key(block, root) or block.place
         stored = store.get(name)
         if stored is not None:
             results[block.source] = Result.from_json(stored)
@@ -71,7 +68,7 @@ def run_blocks(
         nonlocal done
         for block in waiting[name]:
             results[block.source] = result
-        if not result.error:
+        if not result.error and _key(waiting[name][0], root) == name:
             store.put(name, result.to_json())
         done += 1
         progress(done, len(waiting))
@@ -84,6 +81,17 @@ def run_blocks(
             count = processes or min(os.cpu_count() or 1, 8)
             _run(jobs, context, finish, seconds, count)
     return results
+
+
+def _key(block: Block, root: Path) -> str:
+    """Return the key of a block; empty if it, or what it uses, is no Python.
+
+    Running it then tells what is wrong, and where.
+    """
+    try:
+        return key(block.source, root)
+    except SyntaxError:
+        return ""
 
 
 @dataclass

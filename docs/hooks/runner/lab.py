@@ -220,11 +220,15 @@ def main(arguments: Sequence[str]) -> int:
     path, folder, root = (Path(argument) for argument in arguments)
     try:
         lab = read_lab(path)
+        name = lab.key(root)
         outputs = run_lab(lab, root)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1
-    Store(folder).put(lab.key(root), outputs)
+    if lab.key(root) != name:
+        print("a file that the lab uses changed as it ran", file=sys.stderr)
+        return 1
+    Store(folder).put(name, outputs)
     return 0
 
 

@@ -142,7 +142,7 @@ def run_lab(lab: Lab, root: Path, *, seconds: float = 600) -> Outputs:
     if failure:
         raise LabError(f"{lab.path.relative_to(root)}:1: {failure}")
     return [
-        [_portable(output) for output in cell.outputs]
+        _joined([_portable(output) for output in cell.outputs])
         for cell in notebook.cells[1:]
     ]
 
@@ -206,6 +206,17 @@ def _portable(output: Any) -> dict[str, Any]:
     if "execution_count" in plain:
         plain["execution_count"] = None
     return plain
+
+
+def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join what was printed in a row: the kernel sends it in timed pieces."""
+    joined: list[dict[str, Any]] = []
+    for output in outputs:
+        if joined and "text" in output and "text" in joined[-1]:
+            joined[-1]["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
 
 
 def _plain(text: str) -> str:

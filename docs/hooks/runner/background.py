@@ -24,6 +24,9 @@ class _Run:
     watcher: threading.Thread | None = None
     error: str = ""
 
+    def runs(self) -> bool:
+        return self.watcher is None or self.watcher.is_alive()
+
 
 class Background:
     """At most one run for each lab; a changed lab replaces its run."""
@@ -42,7 +45,7 @@ class Background:
         """
         old = self._runs.get(lab.name)
         if old is not None:
-            if old.key == key:
+            if old.key == key and (old.error or old.runs()):
                 return
             _kill(old.process)
         process = subprocess.Popen(

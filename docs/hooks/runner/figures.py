@@ -31,6 +31,14 @@ COLOURS = {
     "#8a8f98": "--figure-frame",
 }
 
+# What stands between tags is text: it is the author's, and stays as it is.
+_TAG = re.compile(r"<[^>]*>")
+
+# Two decimals of a point are enough; of a factor they are not.
+_DECIMALS = re.compile(r"(?:matrix|scale)\([^)]*\)|(-?\d+\.\d\d)\d+")
+
+_REFERENCE = re.compile(r'(url\(#|href="#)([\w.-]+)')
+
 
 def use_style() -> None:
     """Draw from now on as the site draws, into SVG."""
@@ -81,17 +89,21 @@ def clean_svg(svg: str, name: str) -> str:
     # In a page this rule would reach every element; the site's sheet has it.
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = _set_root(svg, name)
-    svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)
-    svg = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", svg)
-    svg = re.sub(r"#0{6}\b", "currentColor", svg)
-    for colour, variable in COLOURS.items():
-        svg = re.sub(
-            rf"{colour}\b", f"var({variable}, {colour})", svg, flags=re.I
-        )
-    svg = _own_ids(svg)
+    svg = _TAG.sub(lambda tag: _clean_tag(tag[0]), svg)
+    svg = _set_root(_own_ids(svg, name), name)
     # A blank line would end the HTML block that Markdown keeps as it is.
     return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+def _clean_tag(tag: str) -> str:
+    tag = re.sub(r" ?font-family: [^;\"]*;?", "", tag)
+    tag = _DECIMALS.sub(lambda number: number[1] or number[0], tag)
+    tag = re.sub(r"#0{6}\b", "currentColor", tag)
+    for colour, variable in COLOURS.items():
+        tag = re.sub(
+            rf"{colour}\b", f"var({variable}, {colour})", tag, flags=re.I
+        )
+    return tag
 
 
 def _set_root(svg: str, name: str) -> str:
@@ -112,17 +124,20 @@ def _set_root(svg: str, name: str) -> str:
     return opening + svg[len(root) :]
 
 
-def _own_ids(svg: str) -> str:
+def _own_ids(svg: str, name: str) -> str:
     """Keep the ids that something refers to, unlike those of other figures."""
-    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', svg))
-    prefix = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+    tags = "".join(_TAG.findall(svg))
+    used = {reference[2] for reference in _REFERENCE.finditer(tags)}
+    prefix = "f" + hashlib.sha256((name + svg).encode()).hexdigest()[:8]
 
     def renamed(match: re.Match[str]) -> str:
-        name = match.group(1)
-        return f' id="{prefix}-{name}"' if name in used else ""
+        return f' id="{prefix}-{match[1]}"' if match[1] in used else ""
 
-    svg = re.sub(r' id="([^"]*)"', renamed, svg)
-    return re.sub(r'(url\(#|href="#)([\w.-]+)', rf"\1{prefix}-\2", svg)
+    def owned(tag: re.Match[str]) -> str:
+        text = re.sub(r' id="([^"]*)"', renamed, tag[0])
+        return _REFERENCE.sub(rf"\1{prefix}-\2", text)
+
+    return _TAG.sub(owned, svg)
 
 
 def _adapt_renderer() -> None:

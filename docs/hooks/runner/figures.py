@@ -73,7 +73,11 @@ def to_svg(figure: Figure, language: str = "zh") -> str:
 def title(figure: Figure) -> str:
     """Return what the figure is called; raises ValueError if nothing."""
     heading: str = figure.get_suptitle()
-    names = [heading] if heading else [ax.get_title() for ax in figure.axes]
+    names = [heading] if heading else [
+        axes.get_title(place)
+        for axes in figure.axes
+        for place in ("left", "center", "right")
+    ]
     name = "; ".join(" ".join(name.split()) for name in names if name)
     if not name:
         raise ValueError(

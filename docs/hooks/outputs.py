@@ -37,12 +37,20 @@ def render_text(text: str) -> str:
         parts.append(_preformatted(text[at : table.start()]))
         parts.append(
             '<div class="md-typeset__scrollwrap"><div class="md-typeset__table">'
-            + markdown.markdown(table[0], extensions=["tables"])
+            + _converter().convert(table[0])
             + "</div></div>"
         )
         at = table.end()
     parts.append(_preformatted(text[at:]))
     return "".join(parts)
+
+
+def _converter() -> markdown.Markdown:
+    """Return a converter that takes `<` for what was printed, not for HTML."""
+    converter = markdown.Markdown(extensions=["tables"])
+    converter.preprocessors.deregister("html_block")
+    converter.inlinePatterns.deregister("html")
+    return converter
 
 
 def _preformatted(text: str) -> str:

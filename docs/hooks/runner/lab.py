@@ -109,6 +109,7 @@ def run_lab(lab: Lab, root: Path, *, seconds: float = 600) -> Outputs:
         "OMP_NUM_THREADS": str(min(2, os.cpu_count() or 1)),
         "OPENBLAS_NUM_THREADS": str(min(2, os.cpu_count() or 1)),
         "PYTHONWARNINGS": "default",
+        "PYTHONHASHSEED": "0",
     }
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(

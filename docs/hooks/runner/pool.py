@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "MPLBACKEND": "svg",
+    # Sets are printed in the same order by every build.
+    "PYTHONHASHSEED": "0",
 }
 
 Progress = Callable[[int, int], None]

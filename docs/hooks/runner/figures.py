@@ -150,6 +150,7 @@ def _adapt_renderer() -> None:
     No font here has Chinese characters: the page's font draws them, and the
     layout needs only to know that each is about as wide as it is high.
     """
+    from matplotlib.backend_bases import FigureManagerBase
     from matplotlib.backends.backend_svg import RendererSVG
 
     if hasattr(RendererSVG, "draws_one_language"):
@@ -174,3 +175,6 @@ def _adapt_renderer() -> None:
     adapted.get_text_width_height_descent = measure_one
     adapted.draw_text = draw_one
     adapted.draws_one_language = True
+    # `plt.show()` is for readers, who have windows; here it would warn.
+    manager: Any = FigureManagerBase
+    manager.show = lambda self: None

@@ -104,11 +104,11 @@ def _cut(text: str, path: Path) -> None:
     source = distribution("ziamath").locate_file(
         "ziamath/fonts/STIXTwoMath-Regular.ttf"
     )
-    full = subset.load_font(str(source), options)
-    subsetter = subset.Subsetter(options)
-    subsetter.populate(text=text)
-    subsetter.subset(full)
-    subset.save_font(full, str(path), options)
+    with subset.load_font(str(source), options) as full:
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(text=text)
+        subsetter.subset(full)
+        subset.save_font(full, str(path), options)
 
 
 def _italic(character: str) -> str:

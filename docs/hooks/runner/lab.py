@@ -111,37 +111,34 @@ def run_lab(lab: Lab, root: Path, *, seconds: float = 600) -> Outputs:
         "PYTHONWARNINGS": "default",
         "PYTHONHASHSEED": "0",
     }
+    started: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
             timeout=seconds,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
+            on_cell_start=lambda cell, cell_index: started.append(cell_index),
         )
-        failure = ""
+        stopped = ""
         try:
             # The kernel's own log is not the lab's.
             client.execute(env=environment, stderr=subprocess.DEVNULL)
         except CellExecutionError as error:
-            failure = f"{error.ename}: {error.evalue}"
+            told = f"{error.ename}: {error.evalue}"
+            stopped = _plain(error.traceback) or told
         except CellTimeoutError:
-            failure = f"the cell ran longer than {seconds:g} seconds"
+            stopped = f"the cell ran longer than {seconds:g} seconds"
         except DeadKernelError:
-            failure = "the cell killed its process"
-    for cell, done in zip(lab.code, notebook.cells[1:], strict=True):
-        for output in done.outputs:
-            if output.get("name") == "stderr":
-                failure = failure or output.text.strip()
-            if output.get("output_type") == "error":
-                failure = _plain("\n".join(output.traceback)) or failure
-        running = done.execution_count is None or any(
-            o.get("output_type") == "error" or o.get("name") == "stderr"
-            for o in done.outputs
-        )
-        if failure and running:
-            raise LabError(f"{lab.path.relative_to(root)}:{cell.line}: {failure}")
-    if failure:
-        raise LabError(f"{lab.path.relative_to(root)}:1: {failure}")
+            stopped = "the cell killed its process"
+    file = lab.path.relative_to(root)
+    cells = zip(lab.code, notebook.cells[1:], strict=True)
+    for number, (cell, done) in enumerate(cells, 1):
+        here = stopped if started[-1:] == [number] else ""
+        if failure := here or _complaint(done.outputs):
+            raise LabError(f"{file}:{cell.line}: {failure}")
+    if stopped:
+        raise LabError(f"{file}:1: {stopped}")
     return [
         _joined([_portable(output) for output in cell.outputs])
         for cell in notebook.cells[1:]
@@ -218,6 +215,16 @@ def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             joined.append(output)
     return joined
+
+
+def _complaint(outputs: list[Any]) -> str:
+    """Return what a cell that ran to its end complained about."""
+    for output in outputs:
+        if output.get("output_type") == "error":
+            return _plain("\n".join(output.traceback))
+        if output.get("name") == "stderr":
+            return str(output.text).strip()
+    return ""
 
 
 def _plain(text: str) -> str:

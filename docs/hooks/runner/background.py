@@ -47,6 +47,7 @@ class Background:
         if old is not None:
             if old.key == key and (old.error or old.runs()):
                 return
+            del self._runs[lab.name]
             _kill(old.process)
         process = subprocess.Popen(
             [
@@ -94,9 +95,9 @@ class Background:
 
     def stop(self) -> None:
         """End every run."""
-        for run in self._runs.values():
+        runs, self._runs = self._runs, {}
+        for run in runs.values():
             _kill(run.process)
-        self._runs.clear()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -25,7 +25,9 @@ from shared import language, root, state
 _target: Path | None = None
 
 
-def on_startup(command: Literal["build", "gh-deploy", "serve"], **_: Any) -> None:
+def on_startup(
+    command: Literal["build", "gh-deploy", "serve"], **_: Any
+) -> None:
     """Remember whether this is a preview, which lives on when a page fails."""
     state.serving = command == "serve"
     os.environ.setdefault("SOURCE_DATE_EPOCH", _committed())
@@ -68,7 +70,9 @@ def on_page_context(
     context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation
 ) -> dict[str, Any]:
     """Have the language switch lead to this very page."""
-    config.extra["alternate"] = alternates(config, context["base_url"], page.url)
+    config.extra["alternate"] = alternates(
+        config, context["base_url"], page.url
+    )
     return context
 
 

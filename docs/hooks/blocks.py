@@ -20,7 +20,9 @@ from runner.pool import run_blocks
 from runner.store import Store
 from shared import cache, pages, root, state
 
-_INCLUDE = re.compile(r'^(?P<indent> *)--8<-- "(?P<file>[^":]+)(?::(?P<part>[\w-]+))?"$')
+_INCLUDE = re.compile(
+    r'^(?P<indent> *)--8<-- "(?P<file>[^":]+)(?::(?P<part>[\w-]+))?"$'
+)
 
 
 # What Pygments marks although the theme shows it as it shows other code.
@@ -54,7 +56,10 @@ def on_pre_build(config: MkDocsConfig) -> None:
             place, _, message = str(error).partition(": ")
             state.report(path, int(place.rpartition(":")[2]), message)
     with tqdm(
-        desc="Blocks", unit="block", leave=False, disable=not sys.stderr.isatty()
+        desc="Blocks",
+        unit="block",
+        leave=False,
+        disable=not sys.stderr.isatty(),
     ) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -69,8 +74,9 @@ def on_pre_build(config: MkDocsConfig) -> None:
             progress=progress,
         )
     for block in blocks:
-        if error := state.results[block.source].error:
-            state.report(block.path, block.line, f"this block failed\n{error}")
+        if failure := state.results[block.source].error:
+            text = f"this block failed\n{failure}"
+            state.report(block.path, block.line, text)
 
 
 @event_priority(100)
@@ -112,15 +118,18 @@ def _missing(top: Path, file: str, part: str | None) -> str:
     return ""
 
 
-def _has_no_options(
-    language: str, inputs: dict[str, str], *_: Any
-) -> bool:
+def _has_no_options(language: str, inputs: dict[str, str], *_: Any) -> bool:
     """Accept only a fence that is exactly `python`; others do not run."""
     return not inputs
 
 
 def _render(
-    source: str, language: str, css_class: str, options: Any, md: Any, **more: Any
+    source: str,
+    language: str,
+    css_class: str,
+    options: Any,
+    md: Any,
+    **more: Any,
 ) -> str:
     """Return a block's code and, under it, what it put out."""
     result = state.results.get(source.rstrip("\n") + "\n")

@@ -32,7 +32,9 @@ def _table(path: Path, spoken: str) -> str:
     other = {"zh": "en", "en": "zh"}[spoken]
     heads = {"zh": "中文", "en": "English"}
     with path.open(encoding="utf-8", newline="") as file:
-        terms = sorted(csv.DictReader(file), key=lambda term: term["en"].lower())
+        terms = sorted(
+            csv.DictReader(file), key=lambda term: term["en"].lower()
+        )
     rows = [f"| {heads[spoken]} | {heads[other]} |", "| --- | --- |"]
     rows += [f"| {term[spoken]} | {term[other]} |" for term in terms]
     return "\n".join(rows)

@@ -93,9 +93,7 @@ def on_pre_build(config: MkDocsConfig) -> None:
         state.labs.append(shown)
         shown.outputs = Store(folder).get(shown.key)
         if shown.outputs is None:
-            background.start(
-                lab, shown.key, folder, top, lambda: _changed(config)
-            )
+            background.start(lab, shown.key, folder, top, _signal(config).touch)
 
 
 @event_priority(100)
@@ -148,8 +146,7 @@ def on_page_content(
 
 def on_serve(server: Any, config: MkDocsConfig, builder: Any) -> Any:
     """Build again when a lab has ended."""
-    signal = _changed(config)
-    server.watch(str(signal.parent))
+    server.watch(str(_signal(config).parent))
     return server
 
 
@@ -179,15 +176,15 @@ def _collect(config: MkDocsConfig) -> None:
             state.report(path, 1, f"this lab failed\n{shown.error}")
 
 
-def _changed(config: MkDocsConfig) -> Path:
-    """Touch the file that a preview watches."""
+def _signal(config: MkDocsConfig) -> Path:
+    """Return the file that a preview watches, in a folder of its own."""
     signal = cache(config) / "signal" / "labs"
     signal.parent.mkdir(parents=True, exist_ok=True)
-    signal.touch()
     return signal
 
 
 def _lab_of(page: Page) -> _Shown | None:
+    shown: _Shown
     for shown in state.labs:
         if page.file.src_uri == f"labs/{shown.lab.name}.ipynb":
             return shown
@@ -197,7 +194,9 @@ def _lab_of(page: Page) -> _Shown | None:
 def _render_markdown(source: str) -> str:
     """Render a cell as MkDocs renders a page: same extensions, same links."""
     page, config, files = _current.page, _current.config, _current.files
-    assert page is not None and config is not None and files is not None
+    assert page is not None
+    assert config is not None
+    assert files is not None
     part = Page("", page.file, config)
     page.file.page = page
     part.markdown = source

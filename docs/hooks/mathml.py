@@ -14,7 +14,8 @@ _CONVERTER = LatexToMathML(fancy_error=False)
 
 # What arithmatex leaves in the page: TeX in a span or, displayed, in a div.
 _FORMULA = re.compile(
-    r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>',
+    r'<(?P<tag>span|div) class="arithmatex">'
+    r"\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>",
     re.DOTALL,
 )
 

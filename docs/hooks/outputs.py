@@ -10,7 +10,9 @@ import markdown
 from runner.worker import Result
 
 # A table that a block prints, as Markdown has it.
-_TABLE = re.compile(r"(?:^\|.*\|\n)(?:^\|[ :|-]+\|\n)(?:^\|.*\|\n)*", re.MULTILINE)
+_TABLE = re.compile(
+    r"(?:^\|.*\|\n)(?:^\|[ :|-]+\|\n)(?:^\|.*\|\n)*", re.MULTILINE
+)
 
 
 def render_result(result: Result) -> str:
@@ -36,7 +38,8 @@ def render_text(text: str) -> str:
     for table in _TABLE.finditer(text):
         parts.append(_preformatted(text[at : table.start()]))
         parts.append(
-            '<div class="md-typeset__scrollwrap"><div class="md-typeset__table">'
+            '<div class="md-typeset__scrollwrap">'
+            '<div class="md-typeset__table">'
             + _converter().convert(table[0])
             + "</div></div>"
         )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -68,7 +69,7 @@ def draw_stages(
 
 
 def _draw_shape(
-    ax: plt.Axes, shape: Shape, left: float, scale: float, colour: str
+    ax: Axes, shape: Shape, left: float, scale: float, colour: str
 ) -> float:
     """Draw one shape and return where it ends."""
     if len(shape) == 1:

@@ -4,10 +4,11 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
-import mathml
 import pytest
 from fontTools.ttLib import TTFont
 from markdown import markdown
+
+import mathml
 from mathml import FormulaError, characters, convert, convert_page, font
 
 

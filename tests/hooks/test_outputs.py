@@ -1,6 +1,7 @@
 import xml.etree.ElementTree as ET
 
 import pytest
+
 from outputs import render_result, render_text
 from runner.worker import Result
 

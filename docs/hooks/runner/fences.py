@@ -48,9 +48,7 @@ def blank_fences(markdown: str, path: str) -> str:
     return "\n".join(lines)
 
 
-def _fences(
-    markdown: str, path: str
-) -> Iterator[tuple[int, int, str, str]]:
+def _fences(markdown: str, path: str) -> Iterator[tuple[int, int, str, str]]:
     """Give first and last line, info string and code of each fence."""
     lines = markdown.split("\n")
     at = 0

@@ -73,11 +73,15 @@ def to_svg(figure: Figure, language: str = "zh") -> str:
 def title(figure: Figure) -> str:
     """Return what the figure is called; raises ValueError if nothing."""
     heading: str = figure.get_suptitle()
-    names = [heading] if heading else [
-        axes.get_title(place)
-        for axes in figure.axes
-        for place in ("left", "center", "right")
-    ]
+    names = (
+        [heading]
+        if heading
+        else [
+            axes.get_title(place)
+            for axes in figure.axes
+            for place in ("left", "center", "right")
+        ]
+    )
     name = "; ".join(" ".join(name.split()) for name in names if name)
     if not name:
         raise ValueError(
@@ -113,7 +117,8 @@ def _clean_tag(tag: str) -> str:
 def _set_root(svg: str, name: str) -> str:
     root = svg[: svg.index(">") + 1]
     width, height = (
-        float(value) for value in re.findall(r'(?:width|height)="([\d.]+)pt"', root)
+        float(value)
+        for value in re.findall(r'(?:width|height)="([\d.]+)pt"', root)
     )
     pixels = round(width * 4 / 3)
     # On a narrow screen a figure shrinks only as far as it can be read.
@@ -155,8 +160,8 @@ def _adapt_renderer() -> None:
 
     if hasattr(RendererSVG, "draws_one_language"):
         return
-    measure = RendererSVG.get_text_width_height_descent
-    draw = RendererSVG.draw_text
+    measure: Any = RendererSVG.get_text_width_height_descent
+    draw: Any = RendererSVG.draw_text
 
     def measure_one(self: Any, s: str, *rest: Any) -> Any:
         narrow = "".join(

@@ -102,4 +102,6 @@ def _digest(path: Path) -> str:
 def _own_digest() -> str:
     own = Path(__file__).parent
     files = [*own.glob("*.py"), *own.glob("*.mplstyle")]
-    return hashlib.sha256("".join(map(_digest, sorted(files))).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(map(_digest, sorted(files))).encode()
+    ).hexdigest()

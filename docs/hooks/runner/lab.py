@@ -67,7 +67,9 @@ def read_lab(path: Path) -> Lab:
     import jupytext
 
     text = path.read_text("utf-8")
-    starts = [n for n, s in enumerate(text.splitlines(), 1) if s.startswith("# %%")]
+    starts = [
+        n for n, s in enumerate(text.splitlines(), 1) if s.startswith("# %%")
+    ]
     notebook = jupytext.reads(text, fmt="py:percent")
     cells = [c for c in notebook.cells if c.cell_type != "raw"]
     if len(starts) != len(cells):
@@ -96,11 +98,16 @@ def run_lab(lab: Lab, root: Path, *, seconds: float = 600) -> Outputs:
 
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import (
+        CellExecutionError,
+        CellTimeoutError,
+        DeadKernelError,
+    )
 
-    new_code = nbformat.v4.new_code_cell
+    make: Any = nbformat.v4
+    new_code = make.new_code_cell
     prepare = new_code("from runner import kernel\nkernel.prepare()")
-    notebook = nbformat.v4.new_notebook(
+    notebook = make.new_notebook(
         cells=[prepare, *(new_code(cell.source) for cell in lab.code)]
     )
     hooks = Path(__file__).parents[1]

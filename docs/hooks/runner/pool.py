@@ -66,6 +66,8 @@ def run_blocks(
         else:
             waiting.setdefault(name, []).append(block)
 
+    done = 0
+
     def finish(name: str, result: Result) -> None:
         nonlocal done
         for block in waiting[name]:
@@ -75,7 +77,6 @@ def run_blocks(
         done += 1
         progress(done, len(waiting))
 
-    done = 0
     if waiting:
         progress(0, len(waiting))
         jobs = {name: same[0] for name, same in waiting.items()}
@@ -188,7 +189,10 @@ def _workers(root: Path) -> Iterator[Any]:
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     try:
-        if "forkserver" in mp.get_all_start_methods() and sys.platform == "linux":
+        if (
+            "forkserver" in mp.get_all_start_methods()
+            and sys.platform == "linux"
+        ):
             mp.set_forkserver_preload(PRELOADED)
             yield mp.get_context("forkserver")
         else:

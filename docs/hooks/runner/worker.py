@@ -67,7 +67,7 @@ def execute(source: str, path: str, line: int) -> Result:
     stdout = io.TextIOWrapper(printed, "utf-8", newline="", write_through=True)
     figures: tuple[str, ...] = ()
     error = ""
-    home = os.getcwd()
+    home = Path.cwd()
     main = types.ModuleType("__main__")
     main_before = sys.modules["__main__"]
     use_style()

@@ -3,6 +3,7 @@ from textwrap import dedent
 
 import psutil
 import pytest
+
 from runner.fences import Block
 from runner.pool import run_blocks
 from runner.store import Store

@@ -2,6 +2,7 @@ import os
 import threading
 
 import pytest
+
 from runner.background import Background
 from runner.lab import read_lab
 

@@ -3,6 +3,7 @@ import textwrap
 import pytest
 import pytest_codeblocks
 from markdown import Markdown
+
 from runner.fences import Block, blank_fences, find_blocks
 
 

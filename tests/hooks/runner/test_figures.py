@@ -8,6 +8,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+
 from runner.figures import COLOURS, STYLE, clean_svg, title, to_svg, use_style
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -1,4 +1,5 @@
 import pytest
+
 from runner import keys
 from runner.keys import imported_files, key
 

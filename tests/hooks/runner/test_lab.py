@@ -5,6 +5,7 @@ from textwrap import dedent
 
 import nbformat
 import pytest
+
 from runner.lab import LabError, compose, main, read_lab, run_lab
 
 pytestmark = pytest.mark.xdist_group("labs")

@@ -1,4 +1,5 @@
 import pytest
+
 from runner.languages import LANGUAGES, pick
 
 

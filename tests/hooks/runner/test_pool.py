@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
 from runner.fences import Block
 from runner.pool import ENVIRONMENT, run_blocks
 

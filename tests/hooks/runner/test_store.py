@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+
 from runner.store import write_whole
 
 VALUE = {"stdout": "卷积 ∑ 🎓\n", "figures": ["<svg/>"], "error": ""}

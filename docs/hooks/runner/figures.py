@@ -136,17 +136,27 @@ def _set_root(svg: str, name: str) -> str:
 def _own_ids(svg: str, name: str) -> str:
     """Keep the ids that something refers to, unlike those of other figures."""
     tags = "".join(_TAG.findall(svg))
-    used = {reference[2] for reference in _REFERENCE.finditer(tags)}
-    prefix = "f" + hashlib.sha256((name + svg).encode()).hexdigest()[:8]
+    # Matplotlib digests coordinates to all their digits: numbers are steadier.
+    number: dict[str, int] = {}
+    for reference in _REFERENCE.finditer(tags):
+        number.setdefault(reference[2], len(number))
 
-    def renamed(match: re.Match[str]) -> str:
-        return f' id="{prefix}-{match[1]}"' if match[1] in used else ""
+    def rename(prefix: str) -> str:
+        def declared(match: re.Match[str]) -> str:
+            known = match[1] in number
+            return f' id="{prefix}-{number[match[1]]}"' if known else ""
 
-    def owned(tag: re.Match[str]) -> str:
-        text = re.sub(r' id="([^"]*)"', renamed, tag[0])
-        return _REFERENCE.sub(rf"\1{prefix}-\2", text)
+        def referred(match: re.Match[str]) -> str:
+            return f"{match[1]}{prefix}-{number[match[2]]}"
 
-    return _TAG.sub(owned, svg)
+        def owned(tag: re.Match[str]) -> str:
+            text = re.sub(r' id="([^"]*)"', declared, tag[0])
+            return _REFERENCE.sub(referred, text)
+
+        return _TAG.sub(owned, svg)
+
+    digest = hashlib.sha256((name + rename("")).encode()).hexdigest()
+    return rename("i" + digest[:8])
 
 
 def _adapt_renderer() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -167,7 +168,7 @@ def compose(lab: Lab, outputs: Outputs | None, language: str) -> str:
             "cell_type": "markdown" if cell.language else "code",
             "id": f"cell-{number}",
             "metadata": {},
-            "source": pick(cell.source, language),
+            "source": _words(cell.source, language),
         }
         if not cell.language:
             entry["execution_count"] = None
@@ -187,6 +188,14 @@ def compose(lab: Lab, outputs: Outputs | None, language: str) -> str:
         "nbformat_minor": 5,
     }
     return json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
+
+
+def _words(source: str, language: str) -> str:
+    """Pick the words of a language, and drop literals that this empties."""
+    picked = pick(source, language)
+    if picked == source:
+        return source
+    return re.sub(r'^ *f?""\n', "", picked, flags=re.MULTILINE)
 
 
 def _in_language(
@@ -236,8 +245,6 @@ def _complaint(outputs: list[Any]) -> str:
 
 def _plain(text: str) -> str:
     """Drop the colours of an IPython traceback."""
-    import re
-
     return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
 
 

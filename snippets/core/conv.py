@@ -4,6 +4,7 @@ Arrays are laid out N, C, H, W. As everywhere in deep learning, the kernel is
 not flipped: what is called convolution is cross-correlation.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,27 +38,59 @@ def conv2d_reference(
     )
     out_channels, depth, kh, kw = w.shape
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    y = np.empty((len(x), out_channels, oh, ow), x.dtype)
-    for image in range(len(x)):
-        for o in range(out_channels):
-            # Kernels of group 0 see the first `depth` channels, and so on.
-            first = o // (out_channels // groups) * depth
-            for row in range(oh):
-                for column in range(ow):
-                    top, left = row * sh, column * sw
-                    window = x[
-                        image,
-                        first : first + depth,
-                        top : top + kh * dh : dh,
-                        left : left + kw * dw : dw,
-                    ]
-                    y[image, o, row, column] = np.sum(window * w[o])
-            if b is not None:
-                y[image, o] += b[o]
+    y = np.zeros((len(x), out_channels, oh, ow), x.dtype)
+    for image, o, row, column in np.ndindex(y.shape):
+        # Kernels of group 0 see the first `depth` channels, and so on.
+        first = o // (out_channels // groups) * depth
+        for c, i, j in np.ndindex(depth, kh, kw):
+            pixel = x[image, first + c, row * sh + i * dh, column * sw + j * dw]
+            y[image, o, row, column] += pixel * w[o, c, i, j]
+        if b is not None:
+            y[image, o, row, column] += b[o]
     return y
 
 
 # --8<-- [end:reference]
+
+
+# --8<-- [start:backward_reference]
+def conv2d_backward_reference(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> tuple[Array, Array, Array]:
+    """Undo `conv2d_reference` step by step: each product feeds both factors.
+
+    Shapes, errors and source are those of `conv2d_backward`.
+    """
+    (sh, sw), (ph, pw), (dh, dw), size = _check_conv(
+        x, w, None, stride, padding, dilation, groups
+    )
+    _check_gradient(dy, (len(x), len(w), *size), x)
+    out_channels, depth, kh, kw = w.shape
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    dx, dkernels = np.zeros_like(x), np.zeros(w.shape, w.dtype)
+    for image, o, row, column in np.ndindex(dy.shape):
+        first = o // (out_channels // groups) * depth
+        top, left = row * sh, column * sw
+        window = (
+            image,
+            slice(first, first + depth),
+            slice(top, top + kh * dh, dh),
+            slice(left, left + kw * dw, dw),
+        )
+        dx[window] += dy[image, o, row, column] * w[o]
+        dkernels[o] += dy[image, o, row, column] * x[window]
+    inside = dx[:, :, ph : x.shape[2] - ph, pw : x.shape[3] - pw]
+    return inside.copy(), dkernels, dy.sum((0, 2, 3))
+
+
+# --8<-- [end:backward_reference]
 
 
 # --8<-- [start:forward]
@@ -83,50 +116,51 @@ def conv2d(
     """
     s, p, d, (oh, ow) = _check_conv(x, w, b, stride, padding, dilation, groups)
     y = _correlate(x, w, (oh, ow), s, p, d, groups)
-    return y if b is None else np.add(y, b[:, None, None], out=y)
+    if b is not None:
+        y += b[:, None, None]
+    return y
 
 
 def _correlate(
     x: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
 ) -> Array:
     """Multiply the kernels with the columns of a few output rows at a time."""
-    out_channels = len(w)
-    kernels = w.reshape(groups, out_channels // groups, -1)
+    kernels = np.ascontiguousarray(w).reshape(groups, len(w) // groups, -1)
     y = np.empty((len(x), *kernels.shape[:2], size[0] * size[1]), x.dtype)
     for images, pixels, columns in _columns(x, w, size, s, p, d, groups):
         np.matmul(kernels, columns, out=y[images, :, :, pixels])
-    return y.reshape(len(x), out_channels, *size)
+    return y.reshape(len(x), len(w), *size)
 
 
 def _columns(
     x: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
 ) -> Iterator[tuple[slice, slice, Array]]:
     """Yield images, output pixels, and the windows under them as columns."""
-    kh, kw = w.shape[2:]
+    depth = w[0].size
     oh, ow = size
-    reach = d[0] * (kh - 1) + 1, d[1] * (kw - 1) + 1
-    row = max(1, x.shape[1] * kh * kw * ow * x.itemsize)
-    rows = max(1, min(BLOCK // row, oh))
-    some = max(1, BLOCK // (row * oh))
+    reach = d[0] * (w.shape[2] - 1) + 1, d[1] * (w.shape[3] - 1) + 1
+    needed = (oh - 1) * s[0] + reach[0], (ow - 1) * s[1] + reach[1]
+    some, rows = _block(depth * groups * ow * x.itemsize, oh)
+    buffer = np.empty(some * rows * depth * groups * ow, x.dtype)
     for i in range(0, len(x), some):
-        images = slice(i, i + some)
-        padded = _place(
-            x[images],
-            p,
-            ((oh - 1) * s[0] + reach[0], (ow - 1) * s[1] + reach[1]),
-        )
-        windows = sliding_window_view(padded, reach, (2, 3))
+        part = _place(x[i : i + some], p, needed)
+        windows = sliding_window_view(part, reach, (2, 3))
         windows = windows[:, :, :: s[0], :: s[1], :: d[0], :: d[1]]
         windows = windows.transpose(0, 1, 4, 5, 2, 3)  # (n, c, kh, kw, oh, ow)
         for r in range(0, oh, rows):
-            block = windows[:, :, :, :, r : r + rows]
-            pixels = slice(r * ow, (r + block.shape[4]) * ow)
-            depth = w.shape[1] * kh * kw
-            yield (
-                images,
-                pixels,
-                block.reshape(len(block), groups, depth, -1),
-            )
+            columns = windows[..., r : r + rows, :]
+            if w[0, 0].size > 1:  # else the image itself serves
+                copy = buffer[: columns.size].reshape(columns.shape)
+                np.copyto(copy, columns)
+                columns = copy
+            columns = columns.reshape(len(part), groups, depth, -1)
+            pixels = slice(r * ow, r * ow + columns.shape[3])
+            yield slice(i, i + some), pixels, columns
+
+
+def _block(row: int, rows: int) -> Pair:
+    """Return how many images, and rows of each, make up about 1 MB."""
+    return max(1, BLOCK // (row * rows)), max(1, min(BLOCK // row, rows))
 
 
 # --8<-- [end:forward]
@@ -165,41 +199,202 @@ def _kernel_gradient(
     n, out_channels, oh, ow = dy.shape
     dy = dy.reshape(n, groups, out_channels // groups, oh * ow)
     dw = np.zeros((*dy.shape[1:3], w[0].size), x.dtype)
+    share = np.empty_like(dw)
     for images, pixels, columns in _columns(x, w, (oh, ow), s, p, d, groups):
-        shares = dy[images, :, :, pixels] @ columns.swapaxes(2, 3)
-        dw += shares.sum(0)  # (groups, out_channels / groups, depth)
+        for part, windows in zip(dy[images], columns, strict=True):
+            np.matmul(part[:, :, pixels], windows.swapaxes(1, 2), out=share)
+            dw += share  # (groups, out_channels / groups, depth)
     return dw.reshape(w.shape)
 
 
 # --8<-- [end:backward]
 
 
-# --8<-- [start:transpose]
-def _spread(
-    y: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
+# --8<-- [start:transpose_reference]
+def conv_transpose2d_reference(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    output_padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
 ) -> Array:
-    """Stamp the kernels, scaled by each value of y, onto a plane of zeros."""
-    n, out_channels, oh, ow = y.shape
-    depth, kh, kw = w.shape[1:]
-    kernels = w.reshape(groups, out_channels // groups, -1).swapaxes(1, 2)
-    plane = size[0] + 2 * p[0], size[1] + 2 * p[1]
-    x = np.zeros((n, groups * depth, *plane), y.dtype)
-    for i in range(n):
-        columns = kernels @ y[i].reshape(groups, out_channels // groups, -1)
-        columns = columns.reshape(groups * depth, kh, kw, oh, ow)
-        for row, column in np.ndindex(kh, kw):
-            top, left = row * d[0], column * d[1]
-            x[
-                i,
-                :,
-                top : top + (oh - 1) * s[0] + 1 : s[0],
-                left : left + (ow - 1) * s[1] + 1 : s[1],
-            ] += columns[:, row, column]
-    x = x[:, :, p[0] : p[0] + size[0], p[1] : p[1] + size[1]]
-    return np.ascontiguousarray(x)
+    """Stamp the kernel onto the output, once for each input value.
+
+    Shapes, errors and source are those of `conv_transpose2d`.
+    """
+    (sh, sw), (ph, pw), (dh, dw), (oh, ow) = _check_transpose(
+        x, w, b, stride, padding, output_padding, dilation, groups
+    )
+    in_channels, depth, kh, kw = w.shape
+    y = np.zeros((len(x), groups * depth, oh + 2 * ph, ow + 2 * pw), x.dtype)
+    for image, c, row, column in np.ndindex(x.shape):
+        first = c // (in_channels // groups) * depth
+        top, left = row * sh, column * sw
+        y[
+            image,
+            first : first + depth,
+            top : top + kh * dh : dh,
+            left : left + kw * dw : dw,
+        ] += x[image, c, row, column] * w[c]
+    y = y[:, :, ph : ph + oh, pw : pw + ow].copy()  # padding is cut off
+    return y if b is None else y + b[:, None, None]
+
+
+# --8<-- [end:transpose_reference]
+
+
+# --8<-- [start:transpose]
+def conv_transpose2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    output_padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Array:
+    """Spread each value over a window: the way back through `conv2d`.
+
+    x: (n, in_channels, h, w); w: (in_channels, out_channels / groups, kh, kw);
+    b: (out_channels,). Returns (n, out_channels, oh, ow) with oh = (h - 1) *
+    stride - 2 * padding + dilation * (kh - 1) + output_padding + 1.
+    Raises ValueError where shapes or settings do not fit, TypeError where an
+    array holds no floats.
+    Source: Dumoulin and Visin 2016, chapter 4, relationship 14.
+    """
+    s, p, d, size = _check_transpose(
+        x, w, b, stride, padding, output_padding, dilation, groups
+    )
+    y = _spread(x, w, size, s, p, d, groups)
+    if b is not None:
+        y += b[:, None, None]
+    return y
+
+
+def conv_transpose2d_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    output_padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> tuple[Array, Array, Array]:
+    """Carry the gradient back: as `conv2d_backward`, x and dy in turned roles.
+
+    dy: the shape of `conv_transpose2d(x, w, …)`. Returns (dx, dw, db), shaped
+    as x, as w and (out_channels,). Raises as `conv_transpose2d`, and
+    ValueError for a `dy` of another shape.
+    Source: Dumoulin and Visin 2016, section 4.1.
+    """
+    s, p, d, size = _check_transpose(
+        x, w, None, stride, padding, output_padding, dilation, groups
+    )
+    _check_gradient(dy, (len(x), w.shape[1] * groups, *size), x)
+    dx = _correlate(dy, w, x.shape[2:], s, p, d, groups)
+    dw = _kernel_gradient(x, dy, w, s, p, d, groups)
+    return dx, dw, dy.sum((0, 2, 3))
 
 
 # --8<-- [end:transpose]
+
+
+# --8<-- [start:spread]
+def _spread(
+    y: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
+) -> Array:
+    """Give every value of y its window in x, summed where windows meet."""
+    # Stamping adds once per input channel and tap, gathering copies once per
+    # output channel and tap.
+    if 2 * w.shape[1] * groups < len(w):
+        return _stamp(y, w, size, s, p, d, groups)
+    return _gather(y, w, size, s, p, d, groups)
+
+
+def _stamp(
+    y: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
+) -> Array:
+    """Add each value of y, times its kernel, onto planes of zeros."""
+    n, out_channels, oh, ow = y.shape
+    depth, kh, kw = w.shape[1:]
+    kernels = w.reshape(groups, out_channels // groups, -1).swapaxes(1, 2)
+    h, wide = size[0] + 2 * p[0], size[1] + 2 * p[1]
+    x = np.zeros((n, groups * depth, size[0], wide), y.dtype)
+    column = depth * groups * kh * kw
+    some, rows = _block(column * ow * y.itemsize, oh)
+    buffer = np.empty(some * column * rows * ow, y.dtype)
+    for i in range(0, n, some):
+        images = y[i : i + some]
+        # First each row of the kernels goes where it belongs, ...
+        bands = np.zeros((len(images), groups * depth, kw, h, ow), y.dtype)
+        for r in range(0, oh, rows):
+            part = images[:, :, r : r + rows]
+            m = part.shape[2]
+            part = part.reshape(len(part), groups, -1, m * ow)
+            columns = buffer[: len(part) * column * m * ow]
+            columns = columns.reshape(len(part), groups, -1, m * ow)
+            np.matmul(kernels, part, out=columns)
+            columns = columns.reshape(len(part), -1, kh, kw, m, ow)
+            for a in range(kh):
+                top = r * s[0] + a * d[0]
+                bottom = top + (m - 1) * s[0] + 1
+                bands[:, :, :, top : bottom : s[0]] += columns[:, :, a]
+        # ... then each column.
+        bands = bands[:, :, :, p[0] : p[0] + size[0]]
+        for b in range(kw):
+            left, right = b * d[1], b * d[1] + (ow - 1) * s[1] + 1
+            x[i : i + some, :, :, left : right : s[1]] += bands[:, :, b]
+    return x[:, :, :, p[1] : p[1] + size[1]].copy()
+
+
+def _gather(
+    y: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
+) -> Array:
+    """Collect what each x receives: a convolution with the turned kernel.
+
+    With a stride, pixels of different phase meet different taps: one small
+    convolution for each phase.
+    """
+    out_channels, depth, kh, kw = w.shape
+    w = w.reshape(groups, out_channels // groups, depth, kh, kw)[
+        ..., ::-1, ::-1
+    ]
+    w = w.swapaxes(1, 2).reshape(groups * depth, -1, kh, kw)
+    if s == (1, 1):
+        before = d[0] * (kh - 1) - p[0], d[1] * (kw - 1) - p[1]
+        return _correlate(y, w, size, s, before, d, groups)
+    x = np.zeros((len(y), groups * depth, *size), y.dtype)
+    for a, b in np.ndindex(min(s[0], size[0]), min(s[1], size[1])):
+        part = x[:, :, a :: s[0], b :: s[1]]
+        rows, di, top = _phase(a + p[0], kh, s[0], d[0])
+        columns, dj, left = _phase(b + p[1], kw, s[1], d[1])
+        taps = w[:, :, rows, columns]
+        if taps.size:
+            part[...] = _correlate(
+                y, taps, part.shape[2:], (1, 1), (top, left), (di, dj), groups
+            )
+    return x
+
+
+def _phase(first: int, k: int, s: int, d: int) -> tuple[slice, int, int]:
+    """Pick the taps that reach first, first + s, …; dilation and padding."""
+    step = s // math.gcd(s, d)
+    for tap in range(min(step, k)):
+        before = d * (k - 1 - tap) - first
+        if before % s == 0:
+            return slice(tap, None, step), step * d // s, before // s
+    return slice(0), 1, 0
+
+
+# --8<-- [end:spread]
 
 
 def _place(x: Array, offset: Pair, size: Pair) -> Array:
@@ -279,11 +474,55 @@ def _check_conv(
             f"`w` covers {reach[0]}×{reach[1]} pixels with dilation={d}; the "
             f"padded input has only {padded[0]}×{padded[1]}"
         )
-    size = (
-        (padded[0] - reach[0]) // s[0] + 1,
-        (padded[1] - reach[1]) // s[1] + 1,
+    oh, ow = ((padded[a] - reach[a]) // s[a] + 1 for a in (0, 1))
+    return s, p, d, (oh, ow)
+
+
+def _check_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: int | Pair,
+    padding: int | Pair,
+    output_padding: int | Pair,
+    dilation: int | Pair,
+    groups: int,
+) -> tuple[Pair, Pair, Pair, Pair]:
+    """Return stride, padding, dilation and output size as pairs."""
+    s = _pair("stride", stride, 1)
+    p = _pair("padding", padding, 0)
+    extra = _pair("output_padding", output_padding, 0)
+    d = _pair("dilation", dilation, 1)
+    if any(extra[a] >= max(s[a], d[a]) for a in (0, 1)):
+        raise ValueError(
+            f"`output_padding={output_padding!r}` must be less than the larger "
+            f"of stride={s} and dilation={d}"
+        )
+    _check_floats("x", x, "n, in_channels, h, w", None)
+    _check_floats("w", w, "in_channels, out_channels / groups, kh, kw", x)
+    _check_groups(groups, in_channels=x.shape[1])
+    if 0 in w.shape:
+        raise ValueError(f"`w` has shape {w.shape}; no axis may be empty")
+    if x.shape[1] != len(w):
+        raise ValueError(
+            f"`x` has {x.shape[1]} channels; `w` of shape {w.shape} needs "
+            f"{len(w)}"
+        )
+    _check_bias(b, w.shape[1] * groups, x)
+    oh, ow = (
+        (x.shape[a + 2] - 1) * s[a]
+        - 2 * p[a]
+        + d[a] * (w.shape[a + 2] - 1)
+        + extra[a]
+        + 1
+        for a in (0, 1)
     )
-    return s, p, d, size
+    if 0 in x.shape[2:] or min(oh, ow) < 1:
+        raise ValueError(
+            f"`padding={padding!r}` leaves nothing of the output: its size "
+            f"would be {oh}×{ow} for an input of {x.shape[2]}×{x.shape[3]}"
+        )
+    return s, p, d, (oh, ow)
 
 
 def _check_groups(groups: int, **channels: int) -> None:

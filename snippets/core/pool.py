@@ -3,6 +3,7 @@
 Arrays are laid out N, C, H, W.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,45 @@ Array = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
+
+BLOCK = 1 << 20  # bytes of planes at a time: they should stay in the cache
+
+
+# --8<-- [start:max_pool_reference]
+def max_pool2d_reference(
+    x: Array,
+    kernel_size: int | Pair,
+    *,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, Indices]:
+    """Look at each window, keep its largest value and where that stood.
+
+    Shapes, errors and source are those of `max_pool2d` with `return_indices`.
+    """
+    k, s, p, d, size = _check_pool(
+        x, x.shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    w = x.shape[3]
+    y = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
+    indices = np.full(y.shape, -1, np.int64)
+    for image, channel, row, column in np.ndindex(y.shape):
+        tops = np.arange(k[0]) * d[0] + row * s[0] - p[0]
+        lefts = np.arange(k[1]) * d[1] + column * s[1] - p[1]
+        # Padding never wins: look only at what lies inside.
+        tops = tops[(tops >= 0) & (tops < x.shape[2])]
+        lefts = lefts[(lefts >= 0) & (lefts < w)]
+        if tops.size and lefts.size:
+            window = x[image, channel][np.ix_(tops, lefts)]
+            i, j = np.unravel_index(window.argmax(), window.shape)
+            y[image, channel, row, column] = window[i, j]
+            indices[image, channel, row, column] = tops[i] * w + lefts[j]
+    return y, indices
+
+
+# --8<-- [end:max_pool_reference]
 
 
 # --8<-- [start:max_pool]
@@ -28,35 +68,76 @@ def max_pool2d(
     """Keep the largest value of each window.
 
     x: (n, c, h, w). Returns y: (n, c, oh, ow), or (y, indices): where in its
-    plane, counted as row * w + column, each value was found; of equal values
-    the first. `stride` is the window's size unless given. `ceil_mode` lets
-    the last window hang over the edge. A window that meets only padding gives
+    plane, counted as row * w + column, each value stood; of equal values the
+    first. `stride` is the window's size unless given. `ceil_mode` lets the
+    last window hang over the edge. A window that meets only padding gives
     -inf and the index -1.
-    Raises ValueError or TypeError where the settings do not fit the input.
+    Raises ValueError where shapes or settings do not fit, TypeError where x
+    holds no floats.
     Source: Goodfellow, Bengio and Courville, Deep Learning, section 9.3.
     """
-    k, s, p = _check_pool(x, kernel_size, stride, padding)
-    d = _pair("dilation", dilation, 1)
-    h, w = x.shape[2:]
-    oh, ow = _output_size((h, w), k, s, p, d, ceil_mode)
-    padded = _pad(x, k, s, p, d, (oh, ow), -np.inf)
-    rows = _first(h, s[0], p[0], d[0], k[0], oh)
-    columns = _first(w, s[1], p[1], d[1], k[1], ow)
-    inside = (rows >= 0)[:, None] & (columns >= 0)
-    first = np.where(inside, rows[:, None] * w + columns, -1)
-    y = np.full((*x.shape[:2], oh, ow), -np.inf, x.dtype)
-    indices = np.empty(y.shape, np.int64)
-    indices[...] = first
-    corner = np.add.outer(
-        (np.arange(oh) * s[0] - p[0]) * w, np.arange(ow) * s[1] - p[1]
+    k, s, p, d, size = _check_pool(
+        x, x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
-    for i, j in np.ndindex(k):
-        top, left = i * d[0], j * d[1]
-        tap = padded[:, :, top :: s[0], left :: s[1]][:, :, :oh, :ow]
-        better = (tap > y) | np.isnan(tap)
-        np.copyto(y, tap, where=better)
-        np.copyto(indices, corner + top * w + left, where=better)
-    return (y, indices) if return_indices else y
+    planes = x.reshape(-1, *x.shape[2:])
+    y = np.empty((len(planes), *size), x.dtype)
+    indices = np.empty(y.shape, np.int64)
+    corners, first = _corners(x.shape[2:], k, s, p, d, size)
+    taps = np.add.outer(
+        np.arange(k[0]) * d[0] * x.shape[3], np.arange(k[1]) * d[1]
+    )
+    for some in _blocks(planes):
+        best, places = y[some], indices[some]
+        best[...], tap = _largest(planes[some], k, s, p, d, size)
+        np.take(taps, tap, out=places, mode="clip")  # this mode is fast
+        places += corners
+        lost = best == -np.inf
+        if lost.any():  # there the padding may have won
+            places[...] = np.where(lost, first, places)
+    y = y.reshape(*x.shape[:2], *size)
+    return (y, indices.reshape(y.shape)) if return_indices else y
+
+
+def _largest(
+    x: Array, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair
+) -> tuple[Array, NDArray[np.unsignedinteger[Any]]]:
+    """Find each window's maximum and its number in it: along rows, then down.
+
+    That looks at kh + kw values for each output instead of kh * kw.
+    """
+    oh, ow = size
+    kind = np.min_scalar_type(k[0] * k[1])
+    x = _pad(x, k, s, p, d, size, -np.inf)
+    # Columns that are one stride apart become neighbours: fast to read.
+    shape = (len(x), x.shape[1], -1)
+    columns = np.ascontiguousarray(x.reshape(-1, s[1]).T)
+    nan = bool(np.isnan(x.max()))
+    best = columns[0].copy()
+    number = np.zeros(best.shape, kind)
+    for j in range(1, k[1]):
+        # Shift all rows at once: what runs over a row's end is cut off below.
+        skip, phase = divmod(j * d[1], s[1])
+        end = best.size - skip
+        better = _update(best[:end], columns[phase, skip:], nan)
+        np.maximum(number[:end], better * kind.type(j), out=number[:end])
+    best = best.reshape(shape)[:, :, :ow]
+    number = number.reshape(shape)[:, :, :ow]
+    y, chosen = (a[:, : oh * s[0] : s[0]].copy() for a in (best, number))
+    for i in range(1, k[0]):
+        rows = slice(i * d[0], i * d[0] + (oh - 1) * s[0] + 1, s[0])
+        better = _update(y, best[:, rows], nan)
+        numbers = number[:, rows] + kind.type(i * k[1])
+        np.maximum(chosen, better * numbers, out=chosen)
+    return y, chosen
+
+
+def _update(best: Array, tap: Array, nan: bool) -> NDArray[np.uint8]:
+    """Raise `best` to `tap` where that is larger, and tell where."""
+    better = tap > best
+    if nan:  # the first one stays
+        better |= np.isnan(tap) & ~np.isnan(best)
+    np.maximum(best, tap, out=best)
+    return better.view(np.uint8)
 
 
 # --8<-- [end:max_pool]
@@ -71,22 +152,22 @@ def max_pool2d_backward(
     dy, indices: (n, c, oh, ow), as `max_pool2d` returned them; input_shape:
     (n, c, h, w), the shape of the result. Where windows overlap, gradients
     add up.
-    Raises ValueError where the shapes do not fit or an index lies outside.
+    Raises ValueError where the shapes do not fit or an index lies outside,
+    TypeError where dy holds no floats or `indices` no integers.
     Source: Goodfellow, Bengio and Courville, Deep Learning, section 9.3.
     """
     n, c, h, w = _check_shape(dy, input_shape)
-    if not np.issubdtype(np.asarray(indices).dtype, np.integer):
-        raise TypeError("`indices` must hold integers")
-    if indices.shape != dy.shape:
-        raise ValueError(
-            f"`indices` has shape {indices.shape}; `dy` has {dy.shape}"
-        )
-    dx = np.zeros((n, c, h * w), dy.dtype)
-    if indices.size and not -1 <= indices.min() <= indices.max() < h * w:
-        raise ValueError(f"`indices` must lie between -1 and {h * w - 1}")
-    found = indices >= 0
-    image, channel = np.nonzero(found)[:2]
-    np.add.at(dx, (image, channel, indices[found]), dy[found])
+    _check_indices(indices, dy, h * w)
+    dx = np.zeros((n * c, h * w), dy.dtype)
+    outputs = dy.shape[2] * dy.shape[3]
+    dy, indices = dy.reshape(-1, outputs), indices.reshape(-1, outputs)
+    for some in _blocks(dx):
+        starts = np.arange(len(dx[some]))[:, None] * (h * w)
+        places, gradients = starts + indices[some], dy[some]
+        if indices[some].min() < 0:  # from windows that met only padding
+            inside = indices[some] >= 0
+            places, gradients = places[inside], gradients[inside]
+        np.add.at(dx[some].reshape(-1), places.ravel(), gradients.ravel())
     return dx.reshape(n, c, h, w)
 
 
@@ -109,18 +190,29 @@ def avg_pool2d(
     unless given. `ceil_mode` lets the last window hang over the edge; what
     lies beyond the padding is never counted, the padding's zeros are unless
     `count_include_pad` is False.
-    Raises ValueError or TypeError where the settings do not fit the input.
+    Raises ValueError where shapes or settings do not fit, TypeError where x
+    holds no floats.
     Source: LeCun et al. 1998, section II.B (subsampling).
     """
-    k, s, p = _check_pool(x, kernel_size, stride, padding)
-    oh, ow = _output_size(x.shape[2:], k, s, p, (1, 1), ceil_mode)
-    padded = _pad(x, k, s, p, (1, 1), (oh, ow), 0.0)
-    y = np.zeros((*x.shape[:2], oh, ow), x.dtype)
-    for i, j in np.ndindex(k):
-        y += padded[:, :, i :: s[0], j :: s[1]][:, :, :oh, :ow]
-    return np.divide(
-        y, _counts(x.shape[2:], k, s, p, (oh, ow), count_include_pad), out=y
+    k, s, p, d, (oh, ow) = _check_pool(
+        x, x.shape, kernel_size, stride, padding, 1, ceil_mode
     )
+    counts = _counts(x.shape[2:], k, s, p, (oh, ow), count_include_pad).astype(
+        x.dtype
+    )
+    planes = x.reshape(-1, *x.shape[2:])
+    y = np.empty((len(planes), oh, ow), x.dtype)
+    for some in _blocks(planes):
+        padded = _pad(planes[some], k, s, p, d, (oh, ow), 0)
+        # Add up the rows of each window, then what is left of its columns.
+        rows = padded[:, :: s[0]][:, :oh].copy()
+        for i in range(1, k[0]):
+            rows += padded[:, i :: s[0]][:, :oh]
+        total = rows[:, :, :: s[1]][:, :, :ow].copy()
+        for j in range(1, k[1]):
+            total += rows[:, :, j :: s[1]][:, :, :ow]
+        np.divide(total, counts, out=y[some])
+    return y.reshape(*x.shape[:2], oh, ow)
 
 
 # --8<-- [end:avg_pool]
@@ -141,29 +233,35 @@ def avg_pool2d_backward(
 
     dy: (n, c, oh, ow), the shape of `avg_pool2d`'s result; input_shape:
     (n, c, h, w), the shape returned. Where windows overlap, shares add up.
-    Raises ValueError or TypeError where settings and shapes do not fit.
+    Raises ValueError where shapes or settings do not fit, TypeError where dy
+    holds no floats.
     Source: LeCun et al. 1998, section II.B (subsampling).
     """
     n, c, h, w = _check_shape(dy, input_shape)
-    k, s, p = _check_pool(
-        np.broadcast_to(dy.dtype.type(0), input_shape),
-        kernel_size,
-        stride,
-        padding,
+    k, s, p, _, (oh, ow) = _check_pool(
+        dy, input_shape, kernel_size, stride, padding, 1, ceil_mode
     )
-    oh, ow = _output_size((h, w), k, s, p, (1, 1), ceil_mode)
     if dy.shape[2:] != (oh, ow):
         raise ValueError(
             f"`dy` has shape {dy.shape}; the output has shape {(n, c, oh, ow)}"
         )
-    share = dy / _counts((h, w), k, s, p, (oh, ow), count_include_pad)
-    share = share.astype(dy.dtype, copy=False)
-    bottom = max(h + p[0], (oh - 1) * s[0] + k[0])
-    right = max(w + p[1], (ow - 1) * s[1] + k[1])
-    dx = np.zeros((n, c, bottom + p[0], right + p[1]), dy.dtype)
-    for i, j in np.ndindex(k):
-        dx[:, :, i :: s[0], j :: s[1]][:, :, :oh, :ow] += share
-    return dx[:, :, p[0] : p[0] + h, p[1] : p[1] + w].copy()
+    counts = _counts((h, w), k, s, p, (oh, ow), count_include_pad).astype(
+        dy.dtype
+    )
+    dx = np.empty((n * c, h, w), dy.dtype)
+    for some in _blocks(dx):
+        share = dy.reshape(-1, oh, ow)[some] / counts
+        m = len(share)
+        columns = np.zeros(
+            (m, oh, max((ow - 1) * s[1] + k[1], p[1] + w)), dy.dtype
+        )
+        for j in range(k[1]):
+            columns[:, :, j :: s[1]][:, :, :ow] += share
+        rows = np.zeros((m, max((oh - 1) * s[0] + k[0], p[0] + h), w), dy.dtype)
+        for i in range(k[0]):
+            rows[:, i :: s[0]][:, :oh] += columns[:, :, p[1] : p[1] + w]
+        dx[some] = rows[:, p[0] : p[0] + h]
+    return dx.reshape(n, c, h, w)
 
 
 # --8<-- [end:avg_pool_backward]
@@ -204,54 +302,44 @@ def global_avg_pool2d_backward(dy: Array, input_shape: Shape) -> Array:
 # --8<-- [end:global_avg_pool]
 
 
-def _output_size(
-    size: Shape, k: Pair, s: Pair, p: Pair, d: Pair, ceil_mode: bool
-) -> Pair:
-    sizes = []
-    for axis in range(2):
-        room = size[axis] + 2 * p[axis] - d[axis] * (k[axis] - 1) - 1
-        steps = -(-room // s[axis]) if ceil_mode else room // s[axis]
-        # A window must start in the input or in the padding before it.
-        if ceil_mode and steps * s[axis] >= size[axis] + p[axis]:
-            steps -= 1
-        if steps < 0:
-            raise ValueError(
-                f"`kernel_size={k}` with dilation={d} does not fit into the "
-                f"input of size {tuple(size)} with padding={p}"
-            )
-        sizes.append(steps + 1)
-    return sizes[0], sizes[1]
+def _blocks(planes: Array) -> Iterator[slice]:
+    """Yield a few planes at a time, about 1 MB."""
+    some = max(1, BLOCK // max(1, planes[:1].nbytes))
+    for i in range(0, len(planes), some):
+        yield slice(i, i + some)
 
 
 def _pad(
     x: Array, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair, value: float
 ) -> Array:
-    """Pad up to the end of the last window."""
-    ends = [
-        max(
-            0,
-            (size[axis] - 1) * s[axis]
-            + d[axis] * (k[axis] - 1)
-            + 1
-            - x.shape[2 + axis]
-            - p[axis],
-        )
-        for axis in range(2)
-    ]
-    return np.pad(
-        x,
-        ((0, 0), (0, 0), (p[0], ends[0]), (p[1], ends[1])),
-        constant_values=value,
+    """Pad or cut to where the last window ends, in whole strides."""
+    h, w = (
+        -(-((size[a] - 1) * s[a] + d[a] * (k[a] - 1) + 1) // s[a]) * s[a]
+        for a in (0, 1)
     )
+    if p == (0, 0) and h <= x.shape[1] and w <= x.shape[2]:
+        return x[:, :h, :w]
+    y = np.full((len(x), h, w), value, x.dtype)
+    x = x[:, : h - p[0], : w - p[1]]
+    y[:, p[0] : p[0] + x.shape[1], p[1] : p[1] + x.shape[2]] = x
+    return y
 
 
-def _first(
-    size: int, s: int, p: int, d: int, k: int, out: int
-) -> NDArray[np.int64]:
-    """Find each window's first place inside the input, or -1."""
-    start = np.arange(out) * s - p
-    first = np.where(start < 0, start % d, start)
-    return np.where((first < size) & (first <= start + d * (k - 1)), first, -1)
+def _corners(
+    plane: Shape, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index each window's first place, and its first inside or -1: (oh, ow)."""
+    starts, firsts = [], []
+    for a in (0, 1):
+        start = np.arange(size[a]) * s[a] - p[a]
+        first = np.where(start < 0, start % d[a], start)
+        end = np.minimum(start + d[a] * (k[a] - 1) + 1, plane[a])
+        starts.append(start)
+        firsts.append(np.where(first < end, first, -1))
+    corners = np.add.outer(starts[0] * plane[1], starts[1])
+    first = np.add.outer(firsts[0] * plane[1], firsts[1])
+    nowhere = np.minimum.outer(*firsts) < 0
+    return corners, np.where(nowhere, -1, first)
 
 
 def _counts(
@@ -298,19 +386,57 @@ def _check_floats(name: str, a: Array) -> None:
 
 def _check_pool(
     x: Array,
+    shape: Shape,
     kernel_size: int | Pair,
     stride: int | Pair | None,
     padding: int | Pair,
-) -> tuple[Pair, Pair, Pair]:
+    dilation: int | Pair,
+    ceil_mode: bool,
+) -> tuple[Pair, Pair, Pair, Pair, Pair]:
+    """Return kernel, stride, padding, dilation and output size as pairs."""
     _check_floats("x", x)
     k = _pair("kernel_size", kernel_size, 1)
     s = k if stride is None else _pair("stride", stride, 1)
     p = _pair("padding", padding, 0)
-    if 2 * p[0] > k[0] or 2 * p[1] > k[1]:
-        raise ValueError(
-            f"`padding={padding!r}` is more than half of kernel_size={k}"
+    d = _pair("dilation", dilation, 1)
+    size = []
+    for a in (0, 1):
+        if 2 * p[a] > k[a]:
+            raise ValueError(
+                f"`padding={padding!r}` is over half of kernel_size={k}"
+            )
+        reach, n = d[a] * (k[a] - 1) + 1, shape[a + 2]
+        # In ceil_mode the last window may hang over by less than one step.
+        room = n + 2 * p[a] - reach + (s[a] - 1 if ceil_mode else 0)
+        if n < 1 or room < 0:
+            raise ValueError(
+                f"`kernel_size={k}` with dilation={d} covers {reach} pixels; "
+                f"the padded input has {n + 2 * p[a]}"
+            )
+        steps = room // s[a]
+        # A window must start in the input or in the padding before it.
+        size.append(steps if steps * s[a] >= n + p[a] else steps + 1)
+    return k, s, p, d, (size[0], size[1])
+
+
+def _check_indices(indices: Indices, dy: Array, pixels: int) -> None:
+    if not isinstance(indices, np.ndarray):
+        raise TypeError(
+            f"`indices` is a {type(indices).__name__}; it must be a NumPy array"
         )
-    return k, s, p
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise TypeError(
+            f"`indices` holds {indices.dtype}; it must hold integers"
+        )
+    if indices.shape != dy.shape:
+        raise ValueError(
+            f"`indices` has shape {indices.shape}; `dy` has {dy.shape}"
+        )
+    for index in (indices.min(), indices.max()) if indices.size else ():
+        if not -1 <= index < pixels:
+            raise ValueError(
+                f"`indices` holds {index}; a plane has places 0 to {pixels - 1}"
+            )
 
 
 def _check_shape(dy: Array, input_shape: Shape) -> tuple[int, int, int, int]:

@@ -33,7 +33,7 @@ def conv2d_reference(
 
     Shapes, errors and source are those of `conv2d`.
     """
-    (sh, sw), (ph, pw), (dh, dw), (oh, ow) = _check_conv(
+    (sh, sw), (ph, pw), (dh, dw), groups, (oh, ow) = _check_conv(
         x, w, b, stride, padding, dilation, groups
     )
     out_channels, depth, kh, kw = w.shape
@@ -68,7 +68,7 @@ def conv2d_backward_reference(
 
     Shapes, errors and source are those of `conv2d_backward`.
     """
-    (sh, sw), (ph, pw), (dh, dw), size = _check_conv(
+    (sh, sw), (ph, pw), (dh, dw), groups, size = _check_conv(
         x, w, None, stride, padding, dilation, groups
     )
     _check_gradient(dy, (len(x), len(w), *size), x)
@@ -114,8 +114,10 @@ def conv2d(
     Source: Goodfellow, Bengio and Courville, Deep Learning, eq. 9.6 and 9.8;
     sizes: Dumoulin and Visin 2016, relationships 6 and 15.
     """
-    s, p, d, (oh, ow) = _check_conv(x, w, b, stride, padding, dilation, groups)
-    y = _correlate(x, w, (oh, ow), s, p, d, groups)
+    s, p, d, groups, size = _check_conv(
+        x, w, b, stride, padding, dilation, groups
+    )
+    y = _correlate(x, w, size, s, p, d, groups)
     if b is not None:
         y += b[:, None, None]
     return y
@@ -185,10 +187,12 @@ def conv2d_backward(
     Source: Dumoulin and Visin 2016, section 4.1: dx is the transposed
     convolution of dy.
     """
-    s, p, d, size = _check_conv(x, w, None, stride, padding, dilation, groups)
+    s, p, d, groups, size = _check_conv(
+        x, w, None, stride, padding, dilation, groups
+    )
     _check_gradient(dy, (len(x), len(w), *size), x)
-    dx = _spread(dy, w, x.shape[2:], s, p, d, groups)
     dw = _kernel_gradient(dy, x, w, s, p, d, groups)
+    dx = _spread(dy, w, x.shape[2:], s, p, d, groups)
     return dx, dw, dy.sum((0, 2, 3))
 
 
@@ -226,7 +230,7 @@ def conv_transpose2d_reference(
 
     Shapes, errors and source are those of `conv_transpose2d`.
     """
-    (sh, sw), (ph, pw), (dh, dw), (oh, ow) = _check_transpose(
+    (sh, sw), (ph, pw), (dh, dw), groups, (oh, ow) = _check_transpose(
         x, w, b, stride, padding, output_padding, dilation, groups
     )
     in_channels, depth, kh, kw = w.shape
@@ -268,7 +272,7 @@ def conv_transpose2d(
     array holds no floats.
     Source: Dumoulin and Visin 2016, chapter 4, relationship 14.
     """
-    s, p, d, size = _check_transpose(
+    s, p, d, groups, size = _check_transpose(
         x, w, b, stride, padding, output_padding, dilation, groups
     )
     y = _spread(x, w, size, s, p, d, groups)
@@ -295,7 +299,7 @@ def conv_transpose2d_backward(
     ValueError for a `dy` of another shape.
     Source: Dumoulin and Visin 2016, section 4.1.
     """
-    s, p, d, size = _check_transpose(
+    s, p, d, groups, size = _check_transpose(
         x, w, None, stride, padding, output_padding, dilation, groups
     )
     _check_gradient(dy, (len(x), w.shape[1] * groups, *size), x)
@@ -372,14 +376,21 @@ def _gather(
         before = d[0] * (kh - 1) - p[0], d[1] * (kw - 1) - p[1]
         return _correlate(y, w, size, s, before, d, groups)
     x = np.zeros((len(y), groups * depth, *size), y.dtype)
+    some, _ = _block(x.shape[1] * size[1] * x.itemsize, size[0])
     for a, b in np.ndindex(min(s[0], size[0]), min(s[1], size[1])):
-        part = x[:, :, a :: s[0], b :: s[1]]
         rows, di, top = _phase(a + p[0], kh, s[0], d[0])
         columns, dj, left = _phase(b + p[1], kw, s[1], d[1])
-        taps = w[:, :, rows, columns]
-        if taps.size:
+        taps, offset, gap = w[:, :, rows, columns], (top, left), (di, dj)
+        for i in range(0, len(x) if taps.size else 0, some):
+            part = x[i : i + some, :, a :: s[0], b :: s[1]]
             part[...] = _correlate(
-                y, taps, part.shape[2:], (1, 1), (top, left), (di, dj), groups
+                y[i : i + some],
+                taps,
+                part.shape[2:],
+                (1, 1),
+                offset,
+                gap,
+                groups,
             )
     return x
 
@@ -451,8 +462,8 @@ def _check_conv(
     padding: int | Pair,
     dilation: int | Pair,
     groups: int,
-) -> tuple[Pair, Pair, Pair, Pair]:
-    """Return stride, padding, dilation and output size as pairs."""
+) -> tuple[Pair, Pair, Pair, int, Pair]:
+    """Return stride, padding, dilation, groups and output size."""
     s = _pair("stride", stride, 1)
     p = _pair("padding", padding, 0)
     d = _pair("dilation", dilation, 1)
@@ -475,7 +486,7 @@ def _check_conv(
             f"padded input has only {padded[0]}×{padded[1]}"
         )
     oh, ow = ((padded[a] - reach[a]) // s[a] + 1 for a in (0, 1))
-    return s, p, d, (oh, ow)
+    return s, p, d, int(groups), (oh, ow)
 
 
 def _check_transpose(
@@ -487,8 +498,8 @@ def _check_transpose(
     output_padding: int | Pair,
     dilation: int | Pair,
     groups: int,
-) -> tuple[Pair, Pair, Pair, Pair]:
-    """Return stride, padding, dilation and output size as pairs."""
+) -> tuple[Pair, Pair, Pair, int, Pair]:
+    """Return stride, padding, dilation, groups and output size."""
     s = _pair("stride", stride, 1)
     p = _pair("padding", padding, 0)
     extra = _pair("output_padding", output_padding, 0)
@@ -522,7 +533,7 @@ def _check_transpose(
             f"`padding={padding!r}` leaves nothing of the output: its size "
             f"would be {oh}×{ow} for an input of {x.shape[2]}×{x.shape[3]}"
         )
-    return s, p, d, (oh, ow)
+    return s, p, d, int(groups), (oh, ow)
 
 
 def _check_groups(groups: int, **channels: int) -> None:

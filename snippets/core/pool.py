@@ -107,18 +107,25 @@ def _largest(
     """
     oh, ow = size
     kind = np.min_scalar_type(k[0] * k[1])
-    x = _pad(x, k, s, p, d, size, -np.inf)
     # Columns that are one stride apart become neighbours: fast to read.
-    shape = (len(x), x.shape[1], -1)
-    columns = np.ascontiguousarray(x.reshape(-1, s[1]).T)
-    nan = bool(np.isnan(x.max()))
-    best = columns[0].copy()
+    h, w = _extent(k, s, d, size)
+    shape = (len(x), h, -(-w // s[1]))
+    columns = np.full((s[1], *shape), -np.inf, x.dtype)
+    for phase in range(s[1]):
+        before = max(0, -((phase - p[1]) // s[1]))
+        part = x[:, : h - p[0], before * s[1] + phase - p[1] :: s[1]]
+        part = part[:, :, : shape[2] - before]
+        bottom, right = p[0] + part.shape[1], before + part.shape[2]
+        columns[phase, :, p[0] : bottom, before:right] = part
+    flat = columns.reshape(s[1], -1)
+    nan = bool(np.isnan(flat.max()))
+    best = flat[0].copy()
     number = np.zeros(best.shape, kind)
     for j in range(1, k[1]):
         # Shift all rows at once: what runs over a row's end is cut off below.
         skip, phase = divmod(j * d[1], s[1])
         end = best.size - skip
-        better = _update(best[:end], columns[phase, skip:], nan)
+        better = _update(best[:end], flat[phase, skip:], nan)
         np.maximum(number[:end], better * kind.type(j), out=number[:end])
     best = best.reshape(shape)[:, :, :ow]
     number = number.reshape(shape)[:, :, :ow]
@@ -203,7 +210,7 @@ def avg_pool2d(
     planes = x.reshape(-1, *x.shape[2:])
     y = np.empty((len(planes), oh, ow), x.dtype)
     for some in _blocks(planes):
-        padded = _pad(planes[some], k, s, p, d, (oh, ow), 0)
+        padded = _pad(planes[some], p, _extent(k, s, d, (oh, ow)))
         # Add up the rows of each window, then what is left of its columns.
         rows = padded[:, :: s[0]][:, :oh].copy()
         for i in range(1, k[0]):
@@ -309,17 +316,18 @@ def _blocks(planes: Array) -> Iterator[slice]:
         yield slice(i, i + some)
 
 
-def _pad(
-    x: Array, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair, value: float
-) -> Array:
-    """Pad or cut to where the last window ends, in whole strides."""
-    h, w = (
-        -(-((size[a] - 1) * s[a] + d[a] * (k[a] - 1) + 1) // s[a]) * s[a]
-        for a in (0, 1)
-    )
+def _extent(k: Pair, s: Pair, d: Pair, size: Pair) -> Pair:
+    """Measure what all windows span."""
+    h, w = ((size[a] - 1) * s[a] + d[a] * (k[a] - 1) + 1 for a in (0, 1))
+    return h, w
+
+
+def _pad(x: Array, p: Pair, extent: Pair) -> Array:
+    """Pad with zeros, or cut, to what the windows span."""
+    h, w = extent
     if p == (0, 0) and h <= x.shape[1] and w <= x.shape[2]:
-        return x[:, :h, :w]
-    y = np.full((len(x), h, w), value, x.dtype)
+        return x
+    y = np.zeros((len(x), h, w), x.dtype)
     x = x[:, : h - p[0], : w - p[1]]
     y[:, p[0] : p[0] + x.shape[1], p[1] : p[1] + x.shape[2]] = x
     return y

@@ -31,8 +31,9 @@ def max_pool2d_reference(
 
     Shapes, errors and source are those of `max_pool2d` with `return_indices`.
     """
+    _check_floats("x", x)
     k, s, p, d, size = _check_pool(
-        x, x.shape, kernel_size, stride, padding, dilation, ceil_mode
+        x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
     w = x.shape[3]
     y = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
@@ -76,8 +77,9 @@ def max_pool2d(
     holds no floats.
     Source: Goodfellow, Bengio and Courville, Deep Learning, section 9.3.
     """
+    _check_floats("x", x)
     k, s, p, d, size = _check_pool(
-        x, x.shape, kernel_size, stride, padding, dilation, ceil_mode
+        x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
     planes = x.reshape(-1, *x.shape[2:])
     y = np.empty((len(planes), *size), x.dtype)
@@ -201,8 +203,9 @@ def avg_pool2d(
     holds no floats.
     Source: LeCun et al. 1998, section II.B (subsampling).
     """
+    _check_floats("x", x)
     k, s, p, d, (oh, ow) = _check_pool(
-        x, x.shape, kernel_size, stride, padding, 1, ceil_mode
+        x.shape, kernel_size, stride, padding, 1, ceil_mode
     )
     counts = _counts(x.shape[2:], k, s, p, (oh, ow), count_include_pad).astype(
         x.dtype
@@ -246,7 +249,7 @@ def avg_pool2d_backward(
     """
     n, c, h, w = _check_shape(dy, input_shape)
     k, s, p, _, (oh, ow) = _check_pool(
-        dy, input_shape, kernel_size, stride, padding, 1, ceil_mode
+        input_shape, kernel_size, stride, padding, 1, ceil_mode
     )
     if dy.shape[2:] != (oh, ow):
         raise ValueError(
@@ -393,7 +396,6 @@ def _check_floats(name: str, a: Array) -> None:
 
 
 def _check_pool(
-    x: Array,
     shape: Shape,
     kernel_size: int | Pair,
     stride: int | Pair | None,
@@ -402,7 +404,6 @@ def _check_pool(
     ceil_mode: bool,
 ) -> tuple[Pair, Pair, Pair, Pair, Pair]:
     """Return kernel, stride, padding, dilation and output size as pairs."""
-    _check_floats("x", x)
     k = _pair("kernel_size", kernel_size, 1)
     s = k if stride is None else _pair("stride", stride, 1)
     p = _pair("padding", padding, 0)
@@ -449,6 +450,8 @@ def _check_indices(indices: Indices, dy: Array, pixels: int) -> None:
 
 def _check_shape(dy: Array, input_shape: Shape) -> tuple[int, int, int, int]:
     _check_floats("dy", dy)
+    if not isinstance(input_shape, tuple | list):
+        raise TypeError(f"`input_shape={input_shape!r}` must be (n, c, h, w)")
     if len(input_shape) != 4 or tuple(input_shape[:2]) != dy.shape[:2]:
         raise ValueError(
             f"`input_shape={input_shape!r}` must be (n, c, h, w) with n and c "

@@ -134,6 +134,10 @@ def _correlate(
     return y.reshape(len(x), len(w), *size)
 
 
+# --8<-- [end:forward]
+
+
+# --8<-- [start:columns]
 def _columns(
     x: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
 ) -> Iterator[tuple[slice, slice, Array]]:
@@ -165,7 +169,7 @@ def _block(row: int, rows: int) -> Pair:
     return max(1, BLOCK // (row * rows)), max(1, min(BLOCK // row, rows))
 
 
-# --8<-- [end:forward]
+# --8<-- [end:columns]
 
 
 # --8<-- [start:backward]
@@ -281,6 +285,10 @@ def conv_transpose2d(
     return y
 
 
+# --8<-- [end:transpose]
+
+
+# --8<-- [start:transpose_backward]
 def conv_transpose2d_backward(
     dy: Array,
     x: Array,
@@ -308,7 +316,7 @@ def conv_transpose2d_backward(
     return dx, dw, dy.sum((0, 2, 3))
 
 
-# --8<-- [end:transpose]
+# --8<-- [end:transpose_backward]
 
 
 # --8<-- [start:spread]
@@ -323,6 +331,10 @@ def _spread(
     return _gather(y, w, size, s, p, d, groups)
 
 
+# --8<-- [end:spread]
+
+
+# --8<-- [start:stamp]
 def _stamp(
     y: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
 ) -> Array:
@@ -359,6 +371,10 @@ def _stamp(
     return x[:, :, :, p[1] : p[1] + size[1]].copy()
 
 
+# --8<-- [end:stamp]
+
+
+# --8<-- [start:gather]
 def _gather(
     y: Array, w: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
 ) -> Array:
@@ -405,7 +421,7 @@ def _phase(first: int, k: int, s: int, d: int) -> tuple[slice, int, int]:
     return slice(0), 1, 0
 
 
-# --8<-- [end:spread]
+# --8<-- [end:gather]
 
 
 def _place(x: Array, offset: Pair, size: Pair) -> Array:

@@ -159,7 +159,7 @@ def same_padding(kernel_size: Size, *, dilation: int | Pair = 1) -> Size:
 # --8<-- [end:same_padding]
 
 
-# --8<-- [start:receptive_field]
+# --8<-- [start:field]
 @dataclass(frozen=True)
 class Layer:
     """Settings of a convolution or pooling along one axis."""
@@ -192,6 +192,10 @@ class Field(NamedTuple):
     start: int = 0
 
 
+# --8<-- [end:field]
+
+
+# --8<-- [start:receptive_field]
 def receptive_field(chain: Chain, field: Field = Field()) -> Field:  # noqa: B008
     """Follow the receptive field through a chain of layers.
 

@@ -100,6 +100,10 @@ def max_pool2d(
     return (y, indices.reshape(y.shape)) if return_indices else y
 
 
+# --8<-- [end:max_pool]
+
+
+# --8<-- [start:largest]
 def _largest(
     x: Array, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair
 ) -> tuple[Array, NDArray[np.unsignedinteger[Any]]]:
@@ -149,7 +153,7 @@ def _update(best: Array, tap: Array, nan: bool) -> NDArray[np.uint8]:
     return better.view(np.uint8)
 
 
-# --8<-- [end:max_pool]
+# --8<-- [end:largest]
 
 
 # --8<-- [start:max_pool_backward]

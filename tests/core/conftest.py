@@ -1,5 +1,7 @@
 import os
 
+import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile(
@@ -11,3 +13,12 @@ settings.register_profile(
     max_examples=int(os.environ.get("MAX_EXAMPLES", "300")),
 )
 settings.load_profile("core")
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread():
+    """Keep torch from waking threads for arrays of a few numbers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -141,6 +141,18 @@ def test_bad_settings_of_a_convolution_are_named(changed, error, message):
             call()
 
 
+def test_bad_sizes_of_a_sparse_convolution_are_named():
+    table = counting.LENET_C3
+    with pytest.raises(
+        ValueError, match=r"^`kernel_size=0` must be at least 1"
+    ):
+        counting.sparse_conv_parameters(table, 0)
+    with pytest.raises(
+        ValueError, match=r"^`output_size=0` must be at least 1"
+    ):
+        counting.sparse_conv_connections(0, table, 5)
+
+
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [

@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_transposed_size_equals_torch(size, k, s, p, d, extra):
     )
 
 
+def test_pooling_size_equals_torch_at_every_edge():
+    sides, small = range(1, 9), range(1, 5)
+    for n, k, s, d in itertools.product(sides, small, small, (1, 2)):
+        for p, ceil in itertools.product(range(k // 2 + 1), (False, True)):
+            settings = {"padding": p, "dilation": d, "ceil_mode": ceil}
+            x = torch.zeros(1, 1, n)
+            try:
+                expected = F.max_pool1d(x, k, s, **settings).shape[2]
+            except RuntimeError:
+                with pytest.raises(ValueError, match=r"^`kernel_size="):
+                    pool_output_size(n, k, stride=s, **settings)
+                continue
+            assert pool_output_size(n, k, stride=s, **settings) == expected
+
+
 def test_defaults_are_those_of_torch():
     assert conv_output_size(7, 3) == 5
     assert pool_output_size(7, 3) == 2
@@ -139,7 +155,7 @@ def test_same_padding_keeps_the_size_or_says_that_it_cannot(k, d, size):
 
 
 def is_named(error, message, call):
-    with pytest.raises(error, match=re.escape(message)):
+    with pytest.raises(error, match="^" + re.escape(message)):
         call()
 
 
@@ -182,6 +198,19 @@ def test_bad_settings_are_named(changed, error, message):
     ):
         arguments = {"size": 5, "kernel_size": 3, **changed}
         is_named(error, message, lambda f=function, a=arguments: f(**a))
+
+
+def test_bad_settings_of_same_padding_are_named():
+    is_named(
+        ValueError,
+        "`kernel_size=0` must be at least 1",
+        lambda: same_padding(0),
+    )
+    is_named(
+        ValueError,
+        "`dilation=0` must be at least 1",
+        lambda: same_padding(3, dilation=0),
+    )
 
 
 def test_kernels_that_do_not_fit_are_named():

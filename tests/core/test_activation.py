@@ -92,6 +92,12 @@ def test_stable_at_a_thousand(name):
     assert np.isfinite(dx).all()
 
 
+def test_slope_of_gelu_survives_numbers_whose_square_overflows():
+    x = np.array([-1e200, 1e200])
+    slope = activation.gelu_backward(np.ones(2), x)
+    np.testing.assert_array_equal(slope, [0, 1])
+
+
 def test_tails_keep_their_relative_precision():
     x = np.array([30.0])
     one = np.ones(1)

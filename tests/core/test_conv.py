@@ -422,3 +422,16 @@ def test_gradient_that_does_not_fit_is_named(transposed, dy, error, message):
     for function in functions:
         with raises(error, message):
             function(dy, X, w)
+
+
+@given(cases(few=True))
+def test_references_stay_float32_too(case):
+    x, w = np.float32(case.x), np.float32(case.w)
+    y = conv.conv2d_reference(x, w, **case.settings)
+    results = [y, *conv.conv2d_backward_reference(y, x, w, **case.settings)]
+    results.append(
+        conv.conv_transpose2d_reference(
+            y, w, stride=case.settings["stride"], groups=case.settings["groups"]
+        )
+    )
+    assert {a.dtype for a in results} == {np.dtype(np.float32)}

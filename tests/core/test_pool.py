@@ -372,3 +372,13 @@ def test_planes_without_pixels_have_no_mean():
         pool.global_avg_pool2d(np.ones((2, 3, 0, 4)))
     with pytest.raises(ValueError, match=r"^`x` has shape \(2, 3\); it must"):
         pool.global_avg_pool2d(np.ones((2, 3)))
+
+
+def test_padding_counts_also_where_windows_leave_the_end_out():
+    x = np.arange(1.0, 5.0).reshape(1, 1, 4, 1)
+    for shape, k, p in (
+        (x.shape, (2, 1), (1, 0)),
+        (x.shape[:2] + x.shape[:1:-1], (1, 2), (0, 1)),
+    ):
+        y = pool.avg_pool2d(x.reshape(shape), k, stride=5, padding=p)
+        assert y.item() == 0.5

@@ -8,7 +8,7 @@ BIN := .venv/bin
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test bench lint clean FORCE
+.PHONY: help serve build test bench lint mutate clean FORCE
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' \
@@ -34,6 +34,10 @@ lint: .venv/.stamp ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+mutate: .venv/.stamp ## Change the NumPy core and see whether its tests notice
+	MAX_EXAMPLES=50 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	  $(BIN)/mutmut run --max-children 2 $(ARGS)
 
 clean: ## Remove what was built and cached; keep .venv
 	rm -rf site .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache \

@@ -19,6 +19,17 @@ ALLOWED = {"numpy", "torch", "matplotlib"}
 # What somebody who copied the file would do with it; `it` is the module.
 USES = {
     "core/activation.py": "assert it.relu(np.array([-1.0, 2.0])).tolist() == [0, 2]",
+    "core/batchnorm.py": (
+        "x, one, zero = np.ones((2, 3, 4, 4)), np.ones(3), np.zeros(3)\n"
+        "y, mean, _ = it.batch_norm(x, one, zero, zero, one, training=True)\n"
+        "assert (y == 0).all() and np.allclose(mean, 0.1)"
+    ),
+    "core/counting.py": "assert it.conv_parameters(1, 6, 5) == 156",
+    "core/geometry.py": (
+        "assert it.conv_output_size(28, 5, padding=2) == 28\n"
+        "field = it.receptive_field([it.Layer(3), it.Layer(3)])\n"
+        "assert field.size == 5"
+    ),
     "core/conv.py": (
         "x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))\n"
         "assert (it.conv2d(x, w) == 9).all()\n"

@@ -166,6 +166,15 @@ def test_chinese_is_set_as_chinese(page: str) -> None:
     assert re.findall(rf"{han}[,;:?!](?!\S*://)", text) == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_an_implementation_is_included_and_never_pasted(page: str) -> None:
+    for text in read(page):
+        for info, code in fences(text):
+            if info.startswith("python title="):
+                file = info.split('"')[1]
+                assert re.fullmatch(rf'--8<-- "{file}:[\w-]+"', code), code
+
+
 @pytest.mark.parametrize("page", TOPICS)
 def test_a_topic_has_every_part_in_order(page: str) -> None:
     anchors = [

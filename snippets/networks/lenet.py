@@ -75,8 +75,8 @@ class SparseConv2d(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        crosses = torch.tensor([[c == "X" for c in row] for row in C3_TABLE])
-        self.inputs = [column.nonzero()[:, 0].tolist() for column in crosses.T]
+        columns = zip(*C3_TABLE, strict=True)
+        self.inputs = [[i for i in range(6) if c[i] == "X"] for c in columns]
         self.maps = nn.ModuleList(nn.Conv2d(len(i), 1, 5) for i in self.inputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,9 +138,7 @@ class LeNet5(nn.Module):
         return x
 
 
-def lenet5() -> LeNet5:
-    """Build LeNet-5 as published in 1998."""
-    return LeNet5()
+lenet5 = LeNet5
 
 
 # --8<-- [end:lenet5]
@@ -154,13 +152,11 @@ def connections(model: LeNet5) -> dict[str, int]:
     x = torch.zeros(1, 1, 32, 32)
     for name, layer in model.named_children():
         x = layer(x.flatten(1) if name == "f6" else x)
-        if isinstance(layer, Subsample):
+        parameters = sum(p.numel() for p in layer.parameters())
+        counts[name] = parameters * x[0, 0].numel()
+        if isinstance(layer, Subsample):  # one weight for four inputs
             counts[name] = (4 + 1) * x.numel()
-        elif isinstance(layer, RBF):
-            counts[name] = layer.targets.numel()
-        else:
-            parameters = sum(p.numel() for p in layer.parameters())
-            counts[name] = parameters * x[0, 0].numel()
+    counts["output"] = model.output.targets.numel()
     return counts
 
 
@@ -170,8 +166,7 @@ class LeNet(nn.Module):
     """Classify 28×28 images (up to 31×31) with LeNet as it is taught today.
 
     Other shapes raise `ValueError`. Zhang et al., "Dive into Deep Learning",
-    section 7.6, has `activation=nn.Sigmoid, pooling=nn.AvgPool2d`.
-    Initialized as torch's layers are.
+    7.6, has `activation=nn.Sigmoid, pooling=nn.AvgPool2d`. Default weights.
     """
 
     def __init__(
@@ -197,10 +192,8 @@ class LeNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, num_classes)."""
         _check_input(x, self.in_channels, 28, 31)
-        x = self.activation(self.conv1(x))  # (n, 6, 28, 28)
-        x = self.pooling(x)  # (n, 6, 14, 14)
-        x = self.activation(self.conv2(x))  # (n, 16, 10, 10)
-        x = self.pooling(x)  # (n, 16, 5, 5)
+        x = self.pooling(self.activation(self.conv1(x)))  # (n, 6, 14, 14)
+        x = self.pooling(self.activation(self.conv2(x)))  # (n, 16, 5, 5)
         x = self.activation(self.fc1(x.flatten(1)))  # (n, 120)
         x = self.activation(self.fc2(x))  # (n, 84)
         x = self.fc3(x)  # (n, num_classes)

@@ -19,12 +19,13 @@ def _check_input(x: Tensor, in_channels: int, smallest: int) -> None:
 
 
 @contextmanager
-def _untracked(norm: nn.BatchNorm2d) -> Iterator[None]:
-    norm.track_running_stats = False
+def _frozen(norm: nn.BatchNorm2d) -> Iterator[None]:
+    kept = norm.momentum, norm.num_batches_tracked
+    norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        norm.track_running_stats = True
+        norm.momentum, norm.num_batches_tracked = kept
 
 
 # --8<-- [start:layer]
@@ -70,7 +71,7 @@ class DenseLayer(nn.Module):
                 *features,
                 use_reentrant=False,
                 # Running statistics see each batch once, not twice.
-                context_fn=lambda: (nullcontext(), _untracked(self.norm1)),
+                context_fn=lambda: (nullcontext(), _frozen(self.norm1)),
             )
         else:
             x = self.bottleneck(*features)

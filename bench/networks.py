@@ -107,10 +107,7 @@ def times(
     """Measure seconds of each task: ours, torchvision's."""
     ours, theirs = (build() for build in pairs()[name])
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    models = [
-        m.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
-        for m in (ours, theirs)
-    ]
+    models = [m.to(memory_format=LAYOUTS[layout]) for m in (ours, theirs)]
     x, labels = batch(layout, n, size)
     best = {}
     for task, run in TASKS.items():
@@ -140,9 +137,7 @@ def child(name: str, who: int, layout: str, n: int, size: int) -> None:
     """Print the peak of each task in kB."""
     x, labels = batch(layout, n, size)
     before = peak()
-    model = pairs()[name][who]().to(  # type: ignore[call-overload]
-        memory_format=LAYOUTS[layout]
-    )
+    model = pairs()[name][who]().to(memory_format=LAYOUTS[layout])
     for run in TASKS.values():
         run(model, x, labels)
         print(peak() - before)

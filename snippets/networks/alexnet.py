@@ -81,9 +81,9 @@ def alexnet(*, num_classes: int = 1000, in_channels: int = 3) -> AlexNet:
 
 
 # --8<-- [end:one-tower]
-# --8<-- [start:two-groups]
+# --8<-- [start:response-norm]
 class ResponseNorm(nn.Module):
-    """Divide by what five neighbouring channels sum up to (section 3.3)."""
+    """Divide by how strong five neighbouring channels are (section 3.3)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (n, c, h, w)."""
@@ -93,6 +93,8 @@ class ResponseNorm(nn.Module):
         return x / (2 + 1e-4 * total) ** 0.75
 
 
+# --8<-- [end:response-norm]
+# --8<-- [start:two-groups]
 def alexnet_two_groups(
     *, num_classes: int = 1000, in_channels: int = 3
 ) -> AlexNet:

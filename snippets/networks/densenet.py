@@ -54,18 +54,11 @@ class DenseLayer(nn.Module):
         x = self.conv1(self.relu(self.norm1(x)))
         return x
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
-    ) -> None:
-        # torchvision's files still say norm.1 for norm1.
-        for key in [k for k in state_dict if k.startswith(prefix)]:
-            name = re.sub(r"^(norm|conv)\.", r"\1", key.removeprefix(prefix))
-            state_dict[prefix + name] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def forward(self, features: list[Tensor]) -> Tensor:
         """Map tensors (n, c_i, h, w) to (n, growth_rate, h, w)."""
-        if self.memory_efficient and self.training:
+        # torch.compile decides by itself what to keep.
+        compiling = torch.compiler.is_compiling()
+        if self.memory_efficient and self.training and not compiling:
             x = checkpoint(
                 self.bottleneck,
                 *features,
@@ -78,8 +71,17 @@ class DenseLayer(nn.Module):
         y: Tensor = self.conv2(self.relu(self.norm2(x)))
         return y
 
+    # --8<-- [end:layer]
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        # torchvision's files still say norm.1 for norm1.
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            name = re.sub(r"^(norm|conv)\.", r"\1", key.removeprefix(prefix))
+            state_dict[prefix + name] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
-# --8<-- [end:layer]
+
 # --8<-- [start:block]
 class DenseBlock(nn.ModuleDict):
     """Feed each layer with the block's input and all layers before it."""

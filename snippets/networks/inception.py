@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 # --8<-- [start:recipes]
 class Recipe(NamedTuple):
-    """Hold what torchvision's network, trained anew, changed in the paper's."""
+    """Hold what differs between the paper's network and torchvision's."""
 
     batch_norm: bool  # in place of biases and response normalization
     window: int  # of the widest branch
@@ -38,9 +38,9 @@ def _check_input(x: Tensor, in_channels: int, smallest: int) -> None:
         )
 
 
-# --8<-- [start:block]
+# --8<-- [start:response-norm]
 class ResponseNorm(nn.Module):
-    """Divide by what five neighbouring channels sum up to (AlexNet, 3.3)."""
+    """Divide by how strong five neighbouring channels are (AlexNet, 3.3)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (n, c, h, w)."""
@@ -50,6 +50,8 @@ class ResponseNorm(nn.Module):
         return x / (2 + 1e-4 * total) ** 0.75
 
 
+# --8<-- [end:response-norm]
+# --8<-- [start:block]
 class Conv(nn.Module):
     """Convolve, normalize if asked to, rectify; keep the size at stride 1."""
 
@@ -70,11 +72,9 @@ class Inception(nn.Module):
     reduction before 5×5, 5×5; projection after pooling.
     """
 
-    def __init__(
-        self, in_channels: int, widths: tuple[int, ...], recipe: Recipe
-    ) -> None:
+    def __init__(self, c: int, widths: tuple[int, ...], recipe: Recipe) -> None:
         super().__init__()
-        c, bn, k = in_channels, recipe.batch_norm, recipe.window
+        bn, k = recipe.batch_norm, recipe.window
         n1, r3, n3, r5, n5, p = widths
         self.branch1 = Conv(c, n1, 1, bn)
         self.branch2 = nn.Sequential(Conv(c, r3, 1, bn), Conv(r3, n3, 3, bn))
@@ -84,7 +84,7 @@ class Inception(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, in_channels, h, w) to (n, n1 + n3 + n5 + p, h, w)."""
+        """Map (n, c, h, w) to (n, n1 + n3 + n5 + p, h, w)."""
         branches = self.branch1, self.branch2, self.branch3, self.branch4
         return torch.cat([branch(x) for branch in branches], 1)
 

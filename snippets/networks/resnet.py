@@ -145,11 +145,11 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, 2, 1)
         stages = [nn.Sequential() for _ in range(4)]
-        for n, stage in enumerate(stages[: len(depths)]):
-            for i in range(depths[n]):
+        for n, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            for i in range(depth):
                 stride = 2 if n > 0 and i == 0 else 1
-                stage.append(block(c, widths[n], stride, shortcut, v1))
-                c = widths[n] * block.expansion
+                stages[n].append(block(c, width, stride, shortcut, v1))
+                c = width * block.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(c, num_classes)

@@ -114,6 +114,15 @@ def test_memory_efficient_evaluates_as_plain():
     assert torch.export.export(model, (x,)).module()(x).shape == (2, 1000)
 
 
+def test_memory_efficient_trains_compiled():
+    torch.compiler.reset()
+    model = DenseNet(*SMALL, memory_efficient=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    x = torch.randn(2, 3, 32, 32)
+    compiled(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 def test_key_names_of_torchvisions_files_are_read(oracle):
     with torch.device("meta"):
         theirs = oracle("densenet.densenet121")

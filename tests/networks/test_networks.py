@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from snippets.networks.alexnet import alexnet, alexnet_two_groups
@@ -606,6 +609,39 @@ def test_checkpoint_fits_and_gives_torchvisions_output_in_both_modes(
         assert_close(y, expected, 1e-5)
     for name, t in theirs.named_buffers():  # statistics after training
         assert_close(ours.get_buffer(name), t, 1e-5)
+
+
+class Operations(TorchDispatchMode):
+    """Record what torch is asked to compute, and the shapes it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        y = func(*args, **(kwargs or {}))
+        shapes = [tuple(t.shape) for t in tree_leaves(y) if torch.is_tensor(t)]
+        if not func.is_view:
+            self.done[f"{func} {shapes}"] += 1
+        return y
+
+
+@cases(*(n for n, c in CASES.items() if c.oracle))
+def test_a_training_step_asks_for_no_more_than_torchvisions(case, oracle):
+    done = []
+    for build in (case.build, partial(oracle, case.oracle)):
+        options = {} if build is case.build else case.oracle_options
+        with torch.device("meta"):
+            model = build(**options).train()
+        with Operations() as operations:
+            y = model(case.images().to("meta"))
+            sum(
+                o.sum() for o in (y if isinstance(y, tuple) else [y])
+            ).backward()
+        done.append(operations.done)
+    ours, theirs = done
+    assert theirs
+    assert not ours - theirs
 
 
 @cases(

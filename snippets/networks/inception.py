@@ -177,8 +177,9 @@ class GoogLeNet(nn.Module):
         """Return logits (n, num_classes) of images (n, in_channels, h, w)."""
         _check_input(x, self.in_channels, self.smallest)
         x = self.norm(self.pool(self.conv1(x)))  # (n, 64, 56, 56) at 224
-        x = self.norm(self.conv3(self.conv2(x)))  # (n, 192, 56, 56)
-        x = self.inception3a(self.pool(x))  # (n, 256, 28, 28)
+        x = self.conv2(x)
+        x = self.pool(self.norm(self.conv3(x)))  # (n, 192, 28, 28)
+        x = self.inception3a(x)  # (n, 256, 28, 28)
         x = self.inception3b(x)  # (n, 480, 28, 28)
         x = x4a = self.inception4a(self.pool(x))  # (n, 512, 14, 14)
         x = self.inception4c(self.inception4b(x))  # (n, 512, 14, 14)

@@ -46,6 +46,36 @@ USES = {
         "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
         "assert it.max_pool2d(x, 2).ravel().tolist() == [5, 7, 13, 15]"
     ),
+    "networks/alexnet.py": (
+        "import torch\n"
+        "model = it.alexnet(num_classes=3).eval()\n"
+        "assert model(torch.zeros(1, 3, 63, 63)).shape == (1, 3)"
+    ),
+    "networks/densenet.py": (
+        "import torch\n"
+        "model = it.densenet100_cifar()\n"
+        "assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 10)"
+    ),
+    "networks/inception.py": (
+        "import torch\n"
+        "model = it.googlenet(num_classes=3).eval()\n"
+        "assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)"
+    ),
+    "networks/nin.py": (
+        "import torch\n"
+        "model = it.nin_cifar10()\n"
+        "assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)"
+    ),
+    "networks/resnet.py": (
+        "import torch\n"
+        "model = it.resnet20_cifar()\n"
+        "assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)"
+    ),
+    "networks/vgg.py": (
+        "import torch\n"
+        "model = it.vgg11(num_classes=3).eval()\n"
+        "assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)"
+    ),
     "networks/lenet.py": (
         "import torch\n"
         "assert it.LeNet()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)\n"

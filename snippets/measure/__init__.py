@@ -1,0 +1,1 @@
+"""Measure a PyTorch network: its layers, its costs, what its units see."""

@@ -1,0 +1,750 @@
+"""Follow the receptive field of every tensor while a network runs."""
+
+import inspect
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from math import gcd, lcm, prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+Span = tuple[int, int]
+Ints = int | Sequence[int]
+
+
+class UnknownFieldError(Exception):
+    """Say that no rule below tells what a tensor sees."""
+
+
+# --8<-- [start:axis]
+@dataclass(frozen=True)
+class Axis:
+    """What the positions of a tensor see of one axis of the network's input.
+
+    Position i sees the pixels `spans[i % period]`, half-open and moved by
+    `jump * (i // period)`; after a plain convolution the period is 1. Pixels
+    below 0 and past the input's end are padding. `dims` are the tensor's
+    dimensions that run along the axis, counted from the last (-1), the
+    slowest first; none where every position sees the same.
+    """
+
+    dims: tuple[int, ...]
+    spans: tuple[Span, ...] = ((0, 1),)
+    jump: int = 1
+
+    def at(self, i: int) -> Span:
+        """Return the pixels that position i sees."""
+        turn, phase = divmod(i, len(self.spans))
+        start, stop = self.spans[phase]
+        return start + turn * self.jump, stop + turn * self.jump
+
+    def size(self, n: int) -> int:
+        """Return how many pixels one of the first n positions sees at most."""
+        seen = [self.at(i) for i in range(min(n, len(self.spans)))]
+        return max(stop - start for start, stop in seen)
+
+    def slide(self, windows: Iterable[Span], step: int) -> "Axis":
+        """Let output i see the positions of window i, ends included.
+
+        After the last window they repeat, moved by `step`: one window
+        (-padding, -padding + kernel_size - 1) is a convolution of that stride.
+        """
+        windows = tuple(windows)
+        turns = len(self.spans) // gcd(step, len(self.spans))
+        spans = tuple(
+            (self.at(first + turn * step)[0], self.at(last + turn * step)[1])
+            for turn in range(turns)
+            for first, last in windows
+        )
+        moved = self.jump * turns * step // len(self.spans)
+        return Axis(self.dims, spans, moved)
+
+    def whole(self, n: int) -> "Axis":
+        """Let every output see all n positions."""
+        return Axis((), ((self.at(0)[0], self.at(n - 1)[1]),), 0)
+
+    def union(self, other: "Axis", n: int) -> "Axis":
+        """Let each of n positions see what it sees in one or the other."""
+        if self.dims == other.dims:
+            period = lcm(len(self.spans), len(other.spans))
+            moved = self.at(period)[0] - self.at(0)[0]
+            if moved != other.at(period)[0] - other.at(0)[0]:
+                raise UnknownFieldError("the positions drift apart")
+            pairs = [(self.at(i), other.at(i)) for i in range(period)]
+            spans = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
+            return Axis(self.dims, spans, moved)
+        wide, narrow = (other, self) if self.dims else (self, other)
+        (start, stop), (all_of_it,) = wide.at(0), narrow.whole(n).spans
+        if wide.dims or all_of_it[0] < start or stop < all_of_it[1]:
+            raise UnknownFieldError("the positions do not run alike")
+        return wide
+
+
+# --8<-- [end:axis]
+
+
+Field = tuple[Axis, ...]  # one for each axis of the input; () sees no pixel
+See = Callable[[Tensor], Field]
+Rule = Callable[..., Field]
+Note = tuple[Field | None, int]  # and the version of the tensor
+
+
+# --8<-- [start:trace]
+class Trace(TorchFunctionMode):
+    """Note for each tensor, as it is computed, which pixels it sees.
+
+    Use as a context around the forward pass of a network in evaluation mode.
+    A field is that of a position, so of all channels there together; where
+    paths meet it spans what any of them sees. What is computed by a function
+    without a rule is unknown, and so is all that follows from it.
+    Source: Araujo, Norris and Sim 2019, eq. 2 and sections on alignment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calling = ""  # the function under way
+        self._leaked = False  # whether pixels left as plain numbers
+        self._notes: MutableMapping[Tensor, Note] = WeakIdKeyDictionary()
+
+    def start(self, x: Tensor) -> None:
+        """Take x, of shape (N, C, *space), for an input of the network."""
+        space = range(min(2 - x.ndim, 0), 0)
+        self._note(x, tuple(Axis((dim,)) for dim in space))
+
+    def field(self, x: Tensor) -> Field | None:
+        """Return what x sees, None where it is not known."""
+        if self._leaked:
+            return None
+        if x not in self._notes:
+            return ()
+        field, version = self._notes[x]
+        # What was written to since, through a view, is not as noted.
+        return field if version == x._version else None
+
+    def size(self, x: Tensor) -> tuple[int, ...] | None:
+        """Return how many pixels a position of x sees along each axis.
+
+        The largest, where positions differ; None where it is not known, or
+        where x sees nothing of any axis.
+        """
+        field = self.field(x)
+        return tuple(axis.size(_count(axis, x)) for axis in field or ()) or None
+
+    def check(self, inputs: Any, outputs: Any) -> None:
+        """Take for unknown what a module made of its inputs unobserved."""
+        if any(x in self._notes for x in _tensors(inputs)):
+            for y in _tensors(outputs):
+                if y not in self._notes:
+                    self._note(y, None)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        inputs = _tensors((args, kwargs))
+        fields = {id(x): self.field(x) for x in inputs if x in self._notes}
+        versions = [x._version for x in inputs]
+        self.calling = getattr(func, "__name__", "")
+        result = func(*args, **kwargs)
+        if fields:
+            for x, version in zip(inputs, versions, strict=True):
+                if x._version != version:
+                    self._note(x, None)
+                    if x._base is not None:
+                        self._note(x._base, None)
+            field = _apply(self.calling, fields, result, args, kwargs)
+            for y in _tensors(result):
+                self._note(y, field)
+            self._leaked |= self.calling in LEAKS
+        self.calling = ""
+        return result
+
+    def _note(self, x: Tensor, field: Field | None) -> None:
+        self._notes[x] = (field, x._version)
+
+
+def _apply(
+    name: str,
+    fields: dict[int, Field | None],
+    result: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Field | None:
+    """Look up the rule for a function and return what its result sees."""
+
+    def see(x: Tensor) -> Field:
+        field = fields.get(id(x), ())
+        if field is None:
+            raise UnknownFieldError("a function without a rule was here")
+        return field
+
+    rule = RULES.get(name) or (_pointwise if _is_pointwise(name) else None)
+    if rule is None:
+        return None
+    try:
+        inspect.signature(rule).bind(see, result, *args, **kwargs)
+    except TypeError:
+        return None  # called in a way that the rule does not know
+    try:
+        return rule(see, result, *args, **kwargs)
+    except UnknownFieldError:
+        return None
+
+
+# --8<-- [end:trace]
+
+
+# Each rule has the arguments of the functions it stands for, after `see`,
+# which tells what an argument sees, and y, their result.
+
+
+# --8<-- [start:windows]
+def _conv(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    *_: Any,
+    **__: Any,
+) -> Field:
+    n = weight.ndim - 2
+    k, d = tuple(weight.shape[2:]), _each(dilation, n)
+    if padding == "same":
+        padding = tuple((k[i] - 1) * d[i] // 2 for i in range(n))
+    elif isinstance(padding, str):
+        padding = 0
+    return _windows(see(input), n, k, stride, padding, d)
+
+
+def _max_pool(
+    n: int,
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    *_: Any,
+    **__: Any,
+) -> Field:
+    step = stride or kernel_size
+    return _windows(see(input), n, kernel_size, step, padding, dilation)
+
+
+def _avg_pool(
+    n: int,
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    *_: Any,
+    **__: Any,
+) -> Field:
+    step = stride or kernel_size
+    return _windows(see(input), n, kernel_size, step, padding, 1)
+
+
+def _windows(
+    field: Field,
+    n: int,
+    kernel: Ints,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+) -> Field:
+    settings = [_each(some, n) for some in (kernel, stride, padding, dilation)]
+    return tuple(
+        axis.slide([(-p, -p + d * (k - 1))], s)
+        for axis, k, s, p, d in zip(_spatial(field, n), *settings, strict=True)
+    )
+
+
+def _conv_transpose(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+) -> Field:
+    n = weight.ndim - 2
+
+    def windows(k: int, s: int, p: int, d: int) -> Iterator[Span]:
+        # Tap t of input i lands on output i * s - p + d * t.
+        for output in range(s):
+            landing = [output + p - d * t for t in range(k)]
+            sources = [i // s for i in landing if i % s == 0]
+            if not sources:
+                raise UnknownFieldError("some outputs see nothing")
+            yield min(sources), max(sources)
+
+    settings = [_each(some, n) for some in (stride, padding, dilation)]
+    return tuple(
+        axis.slide(windows(k, s, p, d), 1)
+        for axis, k, s, p, d in zip(
+            _spatial(see(input), n), weight.shape[2:], *settings, strict=True
+        )
+    )
+
+
+# --8<-- [end:windows]
+
+
+# --8<-- [start:resize]
+def _adaptive_pool(
+    k: int,
+    see: See,
+    y: Tensor | tuple[Tensor, Tensor],
+    input: Tensor,
+    output_size: Ints | None,
+    return_indices: bool = False,
+) -> Field:
+    def windows(n: int, m: int) -> list[Span]:
+        return [(i * n // m, ((i + 1) * n - 1) // m) for i in range(m)]
+
+    pooled = y if isinstance(y, Tensor) else y[0]
+    return _resize(_spatial(see(input), k), input, pooled, windows)
+
+
+def _interpolate(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Field:
+    linear = mode in ("linear", "bilinear", "trilinear")
+    if align_corners or antialias or not (linear or mode == "nearest"):
+        raise UnknownFieldError(f"mode={mode!r} has no rule")
+    n = input.ndim - 2
+    if scale_factor is not None and not recompute_scale_factor:
+        scales = _each(scale_factor, n)
+        sizes = [s * i for s, i in zip(scales, input.shape[2:], strict=True)]
+        if sizes != list(y.shape[2:]):
+            raise UnknownFieldError("the scale is not that of the sizes")
+
+    def windows(n: int, m: int) -> Iterator[Span]:
+        for i in range(m):
+            if linear:
+                first, rest = divmod((2 * i + 1) * n - m, 2 * m)
+                yield first, first + (rest > 0)
+            else:
+                yield i * n // m, i * n // m
+
+    return _resize(_spatial(see(input), n), input, y, windows)
+
+
+def _resize(
+    field: Field,
+    x: Tensor,
+    y: Tensor,
+    windows: Callable[[int, int], Iterable[Span]],
+) -> Field:
+    """Slide windows(n, m) over axes that go from n to m positions."""
+    result = []
+    for axis in field:
+        if axis.dims:
+            n, m = x.shape[axis.dims[0]], y.shape[axis.dims[0]]
+            n, m = n // gcd(n, m), m // gcd(n, m)
+            axis = axis.slide(windows(n, m), n)
+        result.append(axis)
+    return tuple(result)
+
+
+def _pixel_shuffle(
+    see: See, y: Tensor, input: Tensor, upscale_factor: int
+) -> Field:
+    same = [(0, 0)] * upscale_factor
+    return tuple(axis.slide(same, 1) for axis in _spatial(see(input), 2))
+
+
+def _pixel_unshuffle(
+    see: See, y: Tensor, input: Tensor, downscale_factor: int
+) -> Field:
+    s = downscale_factor
+    return tuple(
+        axis.slide([(0, s - 1)], s) for axis in _spatial(see(input), 2)
+    )
+
+
+def _pad(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> Field:
+    if mode == "circular":
+        raise UnknownFieldError("a circular edge sees the other one")
+
+    def shift(axis: Axis) -> Axis:
+        place = 2 * (-1 - _only(axis))
+        before = pad[place] if place < len(pad) else 0
+        return axis.slide([(-before, -before)], 1)
+
+    return tuple(shift(a) if a.dims else a for a in see(input))
+
+
+# --8<-- [end:resize]
+
+
+# --8<-- [start:mix]
+def _keep(see: See, y: Tensor, input: Tensor, *_: Any, **__: Any) -> Field:
+    return _union(see, y, [input])
+
+
+def _pointwise(see: See, y: Tensor, *args: Any, **kwargs: Any) -> Field:
+    return _union(see, y, _tensors((args, kwargs)))
+
+
+def _union(see: See, y: Tensor, xs: Iterable[Tensor]) -> Field:
+    """Join what tensors see that are broadcast to y."""
+    result: Field = ()
+    for x in xs:
+        field = tuple(_stretch(axis, x, y) for axis in see(x))
+        if result and field and len(result) != len(field):
+            raise UnknownFieldError("the inputs have other axes")
+        result = tuple(
+            a.union(b, _count(a if a.dims else b, y))
+            for a, b in zip(result or field, field or result, strict=True)
+        )
+    return result
+
+
+def _stretch(axis: Axis, x: Tensor, y: Tensor) -> Axis:
+    """Let all positions see the same where x has one and y has many."""
+    if axis.dims and _count(axis, x) == 1 and _count(axis, y) > 1:
+        return axis.whole(1)
+    return axis
+
+
+def _mix(field: Field, x: Tensor, dims: Iterable[int]) -> Field:
+    """Let each position see what all do along the given dimensions."""
+    dims = {dim % x.ndim - x.ndim for dim in dims}
+    return tuple(
+        axis.whole(x.shape[_only(axis)]) if dims & {*axis.dims} else axis
+        for axis in field
+    )
+
+
+def _reduce(
+    see: See,
+    y: Tensor | tuple[Tensor, Tensor],
+    input: Tensor,
+    dim: Ints | Tensor | None = None,
+    keepdim: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Field:
+    if isinstance(dim, Tensor):  # the larger of two tensors
+        larger = y if isinstance(y, Tensor) else input
+        return _union(see, larger, [input, dim])
+    dims = range(input.ndim) if dim is None or dim == () else _each(dim)
+    field = _mix(see(input), input, dims)
+    return field if keepdim else _drop(field, input, dims)
+
+
+def _drop(field: Field, x: Tensor, dims: Iterable[int]) -> Field:
+    """Renumber dimensions as others, which no axis runs along, go."""
+    gone = [dim % x.ndim - x.ndim for dim in dims]
+    return tuple(
+        replace(
+            axis, dims=tuple(d + sum(g > d for g in gone) for d in axis.dims)
+        )
+        for axis in field
+    )
+
+
+def _linear(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+) -> Field:
+    return _mix(see(input), input, [-1])
+
+
+def _softmax(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Field:
+    if dim is None:
+        raise UnknownFieldError("the dimension is left to torch")
+    return _mix(see(input), input, [dim])
+
+
+def _normalize(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    p: float = 2.0,
+    dim: Ints = 1,
+    eps: float = 1e-12,
+    out: Tensor | None = None,
+) -> Field:
+    return _mix(see(input), input, _each(dim))
+
+
+def _layer_norm(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    *_: Any,
+    **__: Any,
+) -> Field:
+    return _mix(see(input), input, range(-len(normalized_shape), 0))
+
+
+def _group_norm(
+    see: See, y: Tensor, input: Tensor, *_: Any, **__: Any
+) -> Field:
+    return _mix(see(input), input, range(1, input.ndim))
+
+
+def _batch_norm(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Field:
+    mixed = range(input.ndim) if training else ()
+    return _mix(see(input), input, mixed)
+
+
+# --8<-- [end:mix]
+
+
+# --8<-- [start:shape]
+def _reshape(see: See, y: Tensor, input: Tensor, *_: Any, **__: Any) -> Field:
+    return tuple(_regroup(axis, input.shape, y.shape) for axis in see(input))
+
+
+def _regroup(axis: Axis, old: Sequence[int], new: Sequence[int]) -> Axis:
+    """Find the dimensions of a reshaped tensor that run along an axis.
+
+    What merges into dimension 1, as when a map is flattened, every position
+    sees from then on. One dimension may also become two, of which one merges.
+    """
+    kept: list[int] = []
+    merged: list[int] = []
+    for dim in axis.dims:
+        inner, outer = prod(old[len(old) + dim + 1 :]), prod(old[dim:])
+        bounds = [(prod(new[i + 1 :]), prod(new[i:])) for i in range(len(new))]
+        places = [
+            i
+            for i, (low, high) in enumerate(bounds)
+            if max(low, inner) < min(high, outer)
+        ]
+        if all(inner <= bounds[i][0] and bounds[i][1] <= outer for i in places):
+            kept += [i - len(new) for i in places]
+        elif places == [1]:
+            merged.append(dim)
+        else:
+            raise UnknownFieldError("positions run along no dimension")
+    sizes = [old[dim] for dim in axis.dims]
+    if not kept:
+        return axis.whole(prod(sizes)) if axis.dims else axis
+    if merged and len(sizes) > 2:
+        raise UnknownFieldError("positions run along three dimensions")
+    if merged == [axis.dims[-1]]:
+        axis = axis.slide([(0, sizes[1] - 1)], sizes[1])
+    elif merged:
+        axis = axis.slide([(0, (sizes[0] - 1) * sizes[1])], 1)
+    return replace(axis, dims=tuple(kept))
+
+
+def _permute(see: See, y: Tensor, input: Tensor, *dims: Any) -> Field:
+    order = [int(dim) % y.ndim for dim in tree_leaves(dims)]
+    return _reorder(see(input), order)
+
+
+def _swap(see: See, y: Tensor, input: Tensor, dim0: int, dim1: int) -> Field:
+    order = [*range(y.ndim)]
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return _reorder(see(input), order)
+
+
+def _reorder(field: Field, order: list[int]) -> Field:
+    n = len(order)
+    return tuple(
+        replace(axis, dims=tuple(order.index(d + n) - n for d in axis.dims))
+        for axis in field
+    )
+
+
+def _cat(see: See, y: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Field:
+    field = _union(see, y, tensors)
+    return _apart(field, y, dim)
+
+
+def _split(
+    see: See, y: Sequence[Tensor], input: Tensor, parts: Any, dim: int = 0
+) -> Field:
+    return _apart(see(input), input, dim)
+
+
+def _apart(field: Field, x: Tensor, dim: int) -> Field:
+    """Refuse to cut or join along a dimension that runs along an axis."""
+    if any(dim % x.ndim - x.ndim in axis.dims for axis in field):
+        raise UnknownFieldError("positions shift")
+    return field
+
+
+def _getitem(see: See, y: Tensor, input: Tensor, index: Any) -> Field:
+    items = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis not in items:
+        items.append(Ellipsis)
+    place = items.index(Ellipsis)
+    rest = input.ndim - len(items) + 1
+    items[place : place + 1] = [slice(None)] * rest
+    if not all(isinstance(item, int | slice) for item in items):
+        raise UnknownFieldError("the index is not one of integers and slices")
+
+    def cut(axis: Axis) -> Axis:
+        item = items[_only(axis)]
+        if isinstance(item, int):
+            raise UnknownFieldError("one position is picked")
+        start, _, step = item.indices(input.shape[_only(axis)])
+        return axis.slide([(start, start)], step)
+
+    field = tuple(cut(axis) if axis.dims else axis for axis in see(input))
+    gone = [i for i, item in enumerate(items) if isinstance(item, int)]
+    return _drop(field, input, gone)
+
+
+# --8<-- [end:shape]
+
+
+def _spatial(field: Field, n: int) -> Field:
+    """Check that the field's axes run along the last n dimensions."""
+    expected = range(-n, 0)
+    if field and len(field) != n:
+        raise UnknownFieldError(f"the input has not {n} axes")
+    for axis, dim in zip(field, expected, strict=False):
+        if axis.dims not in ((), (dim,)):
+            raise UnknownFieldError("the axes are not the last dimensions")
+    return field
+
+
+def _only(axis: Axis) -> int:
+    if len(axis.dims) != 1:
+        raise UnknownFieldError("positions run along two dimensions")
+    return axis.dims[0]
+
+
+def _count(axis: Axis, x: Tensor) -> int:
+    """Count the positions of x along an axis."""
+    return prod(x.shape[dim] for dim in axis.dims if -dim <= x.ndim)
+
+
+def _each(value: Any, n: int = 1) -> tuple[Any, ...]:
+    """Return n settings, one for each dimension, as torch reads them."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    return values * n if len(values) == 1 else values
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+@cache
+def _is_pointwise(name: str) -> bool:
+    """Ask torch whether a function acts on each element alone."""
+    bare = name.strip("_")
+    names = (bare, bare[1:]) if name.startswith(("__r", "__i")) else (bare,)
+    packets = [getattr(torch.ops.aten, some, None) for some in names]
+    return any(
+        torch.Tag.pointwise in getattr(packet, overload).tags
+        for packet in packets
+        if packet is not None
+        for overload in packet.overloads()
+    )
+
+
+def _named(rule: Rule, names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names.split(), rule)
+
+
+LEAKS = {"item", "tolist", "numpy", "__float__", "__int__", "__array__"}
+
+
+# --8<-- [start:rules]
+RULES: dict[str, Rule] = {
+    **_named(_conv, "conv1d conv2d conv3d"),
+    **_named(
+        _conv_transpose, "conv_transpose1d conv_transpose2d conv_transpose3d"
+    ),
+    **_named(_linear, "linear"),
+    **_named(_batch_norm, "batch_norm"),
+    **_named(_group_norm, "group_norm instance_norm"),
+    **_named(_layer_norm, "layer_norm rms_norm"),
+    **_named(_normalize, "normalize"),
+    **_named(_softmax, "softmax log_softmax"),
+    **_named(_reduce, "mean sum amax amin max min"),
+    **_named(_interpolate, "interpolate"),
+    **_named(_pad, "pad"),
+    **_named(_pixel_shuffle, "pixel_shuffle"),
+    **_named(_pixel_unshuffle, "pixel_unshuffle"),
+    **_named(_cat, "cat concat concatenate"),
+    **_named(_split, "split chunk"),
+    **_named(_getitem, "__getitem__"),
+    **_named(_permute, "permute"),
+    **_named(_swap, "transpose swapaxes"),
+    **_named(_reshape, "flatten view reshape unflatten squeeze unsqueeze"),
+    **_named(
+        _keep,
+        "contiguous clone detach to float double half bfloat16 type cpu cuda "
+        "expand expand_as dropout dropout1d dropout2d dropout3d "
+        "local_response_norm channel_shuffle softsign tanhshrink logsigmoid",
+    ),
+}
+for _n in (1, 2, 3):
+    RULES[f"avg_pool{_n}d"] = partial(_avg_pool, _n)
+    RULES[f"max_pool{_n}d"] = partial(_max_pool, _n)
+    RULES[f"max_pool{_n}d_with_indices"] = partial(_max_pool, _n)
+    RULES[f"adaptive_avg_pool{_n}d"] = partial(_adaptive_pool, _n)
+    RULES[f"adaptive_max_pool{_n}d"] = partial(_adaptive_pool, _n)
+    RULES[f"adaptive_max_pool{_n}d_with_indices"] = partial(_adaptive_pool, _n)
+# --8<-- [end:rules]

@@ -174,9 +174,9 @@ def summarize(model: nn.Module, /, *args: Any, **kwargs: Any) -> Summary:
     the same. The pass is made in evaluation mode and without gradients, on
     copies of arguments and buffers; modes, buffers, gradients and hooks are
     afterwards as before, also when it raises.
-    Layers are the modules without children, and those that hold parameters
+    Layers are the modules that call no other, and those that hold parameters
     or make products themselves. One that is called twice has two rows; those
-    that are not called stand at the end.
+    with parameters that are not called stand at the end.
     Raises TypeError where `model` is no module, ValueError where its
     parameters are not initialized.
     """
@@ -262,7 +262,9 @@ class _Record:
         self.names = {module: name for name, module in model.named_modules()}
         self.called: set[nn.Module] = set()
         self.counted: set[Tensor] = set()
-        self.under_way: list[int] = []  # MACs that no row has yet, at each call
+        # Of each call under way: its MACs so far, and the calls before it.
+        self.under_way: list[tuple[int, int]] = []
+        self.calls = 0
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -281,16 +283,18 @@ class _Record:
                 handle.remove()
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        self.under_way.append(self.products.macs)
+        self.calls += 1
+        self.under_way.append((self.products.macs, self.calls))
         self.products.macs = 0
 
     def _leave(
         self, module: nn.Module, args: Any, kwargs: Any, output: Any
     ) -> None:
-        macs, self.products.macs = self.products.macs, self.under_way.pop()
+        macs = self.products.macs
+        self.products.macs, call = self.under_way.pop()
         self.called.add(module)
         self.trace.check((args, kwargs), output)
-        if macs or _is_layer(module):
+        if macs or call == self.calls or _own(module):
             self.rows.append(self._row(module, (args, kwargs), output, macs))
 
     def _row(
@@ -312,7 +316,7 @@ class _Record:
         )
 
     def _count(self, module: nn.Module) -> int:
-        own = {*module.parameters(recurse=False)} - self.counted
+        own = _own(module) - self.counted
         self.counted |= own
         return sum(p.numel() for p in own)
 
@@ -328,16 +332,15 @@ class _Record:
                 None,
             )
             for module in self.names
-            if module not in self.called and _is_layer(module)
+            if module not in self.called and _own(module)
         ]
 
 
 # --8<-- [end:record]
 
 
-def _is_layer(module: nn.Module) -> bool:
-    own = next(module.parameters(recurse=False), None)
-    return own is not None or next(module.children(), None) is None
+def _own(module: nn.Module) -> set[Tensor]:
+    return {*module.parameters(recurse=False)}
 
 
 def _memory(x: Tensor) -> tuple[int, int]:

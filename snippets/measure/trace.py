@@ -11,6 +11,7 @@ from collections.abc import (
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import gcd, lcm, prod
+from types import EllipsisType as Rest
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ class Trace(TorchFunctionMode):
             return ()
         field, version = self._notes[x]
         # What was written to since, through a view, is not as noted.
-        return field if version == x._version else None
+        return field if version == _version(x) else None
 
     def size(self, x: Tensor) -> tuple[int, ...] | None:
         """Return how many pixels a position of x sees along each axis.
@@ -158,12 +159,12 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         inputs = _tensors((args, kwargs))
         fields = {id(x): self.field(x) for x in inputs if x in self._notes}
-        versions = [x._version for x in inputs]
+        versions = [_version(x) for x in inputs]
         self.calling = getattr(func, "__name__", "")
         result = func(*args, **kwargs)
         if fields:
             for x, version in zip(inputs, versions, strict=True):
-                if x._version != version:
+                if _version(x) != version:
                     self._note(x, None)
                     if x._base is not None:
                         self._note(x._base, None)
@@ -175,7 +176,7 @@ class Trace(TorchFunctionMode):
         return result
 
     def _note(self, x: Tensor, field: Field | None) -> None:
-        self._notes[x] = (field, x._version)
+        self._notes[x] = (field, _version(x))
 
 
 def _apply(
@@ -634,24 +635,28 @@ def _apart(field: Field, x: Tensor, dim: int) -> Field:
 
 def _getitem(see: See, y: Tensor, input: Tensor, index: Any) -> Field:
     items = list(index) if isinstance(index, tuple) else [index]
+    if any(not isinstance(i, int | slice | Rest | None) for i in items):
+        raise UnknownFieldError("the index holds more than slices")
     if Ellipsis not in items:
         items.append(Ellipsis)
+    given = sum(isinstance(item, int | slice) for item in items)
     place = items.index(Ellipsis)
-    rest = input.ndim - len(items) + 1
-    items[place : place + 1] = [slice(None)] * rest
-    if not all(isinstance(item, int | slice) for item in items):
-        raise UnknownFieldError("the index is not one of integers and slices")
+    items[place : place + 1] = [slice(None)] * (input.ndim - given)
+    slices = [item for item in items if item is not None]
+    kept = [item for item in items if not isinstance(item, int)]
+    places = [i - y.ndim for i, item in enumerate(kept) if item is not None]
+    sliced = [i for i, item in enumerate(slices) if isinstance(item, slice)]
+    moves = {i - input.ndim: to for i, to in zip(sliced, places, strict=True)}
 
     def cut(axis: Axis) -> Axis:
-        item = items[_only(axis)]
-        if isinstance(item, int):
+        dim = _only(axis)
+        if dim not in moves:
             raise UnknownFieldError("one position is picked")
-        start, _, step = item.indices(input.shape[_only(axis)])
-        return axis.slide([(start, start)], step)
+        start, _, step = slices[dim].indices(input.shape[dim])
+        axis = axis.slide([(start, start)], step)
+        return replace(axis, dims=(moves[dim],))
 
-    field = tuple(cut(axis) if axis.dims else axis for axis in see(input))
-    gone = [i for i, item in enumerate(items) if isinstance(item, int)]
-    return _drop(field, input, gone)
+    return tuple(cut(axis) if axis.dims else axis for axis in see(input))
 
 
 # --8<-- [end:shape]
@@ -687,6 +692,11 @@ def _each(value: Any, n: int = 1) -> tuple[Any, ...]:
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _version(x: Tensor) -> int:
+    """Count how often x was written to."""
+    return 0 if x.is_inference() else x._version
 
 
 @cache
@@ -733,6 +743,7 @@ RULES: dict[str, Rule] = {
     **_named(_permute, "permute"),
     **_named(_swap, "transpose swapaxes"),
     **_named(_reshape, "flatten view reshape unflatten squeeze unsqueeze"),
+    **_named(_pointwise, "prelu hardswish __rdiv__ __rtruediv__"),
     **_named(
         _keep,
         "contiguous clone detach to float double half bfloat16 type cpu cuda "

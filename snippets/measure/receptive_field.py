@@ -48,7 +48,8 @@ def receptive_field(
     In place of the unit's gradient a NaN goes back, and marks each pixel that
     it reaches: 0 · NaN is NaN, so the values of weights, activations and
     pixels do not matter. Only a choice would stop it: ReLU and its like and
-    max pooling therefore pass a gradient of 0 to all that they look at.
+    max pooling therefore pass a gradient of 0 to all that they look at. A
+    neighbour in bilinear interpolation counts even where its weight is 0.
     Raises ValueError for a layer or unit that does not exist or depends on no
     pixel and for choices it cannot open (dilated max pooling, sorting);
     TypeError for a model or an output of the wrong type.
@@ -170,7 +171,7 @@ def _either(condition: Tensor, x: Any, other: Any) -> Any:
 def _row(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     if isinstance(dim, Tensor):
         return x + dim
-    return x.mean(dim, keepdim) if dim is not None else x.mean()
+    return x.sum(dim, keepdim) if dim is not None else x.sum()
 
 
 def _window(

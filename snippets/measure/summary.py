@@ -237,7 +237,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         match str(func).split(".")[1]:
-            case "convolution":
+            case "convolution" | "_convolution":
                 x, weight, transposed = args[0], args[1], args[6]
                 positions = x if transposed else result
                 self.macs += positions.numel() * weight[0].numel()

@@ -1,6 +1,5 @@
 """Follow the receptive field of every tensor while a network runs."""
 
-import inspect
 from collections.abc import (
     Callable,
     Iterable,
@@ -187,8 +186,10 @@ def _apply(
     kwargs: dict[str, Any],
 ) -> Field | None:
     """Look up the rule for a function and return what its result sees."""
+    seen = set()
 
     def see(x: Tensor) -> Field:
+        seen.add(id(x))
         field = fields.get(id(x), ())
         if field is None:
             raise UnknownFieldError("a function without a rule was here")
@@ -198,13 +199,12 @@ def _apply(
     if rule is None:
         return None
     try:
-        inspect.signature(rule).bind(see, result, *args, **kwargs)
-    except TypeError:
-        return None  # called in a way that the rule does not know
-    try:
-        return rule(see, result, *args, **kwargs)
-    except UnknownFieldError:
+        answer = rule(see, result, *args, **kwargs)
+    except Exception:  # a call that the rule does not foresee must still run
         return None
+    # A weight may see pixels too; the rules for layers do not ask it.
+    others = [field for key, field in fields.items() if key not in seen]
+    return None if any(f != () for f in others) and rule != _keep else answer
 
 
 # --8<-- [end:trace]

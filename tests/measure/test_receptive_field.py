@@ -15,7 +15,6 @@ from snippets.measure.receptive_field import (
     receptive_field,
 )
 
-
 torch.manual_seed(0)
 
 
@@ -44,6 +43,11 @@ NETS = {
     "plain": nn.Sequential(conv((3, 2), (2, 1), 1), conv(3)),
     "relu": nn.Sequential(conv(), nn.ReLU(True), conv(), nn.ReLU6()),
     "dead": dead(nn.Sequential(conv(), nn.ReLU(), conv(), nn.Hardtanh())),
+    "in place": nn.Sequential(nn.ReLU(True), conv()),
+    "in place, result dropped": Call(
+        lambda a, x: [y := a(x), F.relu(y, inplace=True)][0],
+        dead(conv()),
+    ),
     "max pool": nn.Sequential(conv(), nn.MaxPool2d(3, 2, 1), conv(2)),
     "max pool, ceil": nn.MaxPool2d(3, 2, ceil_mode=True),
     "max pool, indices": Call(
@@ -179,6 +183,12 @@ def test_network_is_left_as_it_was():
         assert torch.equal(value, state[name])
 
 
+def test_network_is_measured_in_evaluation_mode():
+    net = nn.Sequential(conv(), nn.BatchNorm2d(2), nn.Dropout(0.9))
+    assert receptive_field(net.train(), (2, 9, 9)).size == (3, 3)
+    assert effective_field(net.train(), (2, 9, 9)).count_nonzero() == 9
+
+
 def test_gradients_are_found_where_they_are_switched_off():
     with torch.no_grad():
         assert receptive_field(conv(), (2, 9, 9)).size == (3, 3)
@@ -233,6 +243,11 @@ def test_layer_is_taken_before_what_writes_over_it():
     nn.init.constant_(net[0].weight, 2.0)
     field = effective_field(net, (1, 3, 3), layer="0")
     assert field[1, 1] == 2
+
+
+def test_network_may_write_to_its_input():
+    net = nn.Sequential(nn.ReLU(inplace=True), conv())
+    assert effective_field(net, (2, 9, 9)).count_nonzero() == 9
 
 
 def test_size_grows_as_the_root_of_depth():

@@ -298,6 +298,7 @@ def test_what_follows_a_module_not_seen_into_has_no_field():
     rows = summarize(net, image()).rows
     assert [r.name for r in rows] == ["0.m.0", "1"]
     assert [r.receptive_field for r in rows] == [None, None]
+    assert [r.macs for r in rows] == [3 * 3 * 9 * 16 * 16, 0]
 
 
 @pytest.mark.parametrize("name", COUNTED)

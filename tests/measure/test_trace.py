@@ -9,7 +9,6 @@ from snippets.core import geometry
 from snippets.core.geometry import Branches, Layer
 from snippets.measure.trace import Trace
 
-
 torch.manual_seed(0)
 
 
@@ -111,6 +110,9 @@ SEEN = {
     "same": nn.Conv2d(2, 2, (4, 3), padding="same", dilation=(1, 2)),
     "depthwise": nn.Conv2d(2, 2, 3, groups=2),
     "upsample": nn.Sequential(conv(3, 2), nn.Upsample(scale_factor=2), conv(2)),
+    "upsample, stride": nn.Sequential(
+        conv(3, 2), nn.Upsample(scale_factor=2), conv(3, 2, 1), conv(2)
+    ),
     "upsample 3/2": nn.Sequential(
         nn.Upsample(scale_factor=1.5), conv(3), nn.MaxPool2d(2)
     ),
@@ -183,6 +185,9 @@ SEEN = {
     "attention to channels": Call(
         lambda x, a: x * torch.max(a(x), dim=1, keepdim=True)[0],
         conv(padding=1),
+    ),
+    "expanded": Call(
+        lambda x, a, b: a(x) * b(x).expand_as(a(x)), conv(), conv(cout=1)
     ),
     "arithmetic": Call(
         lambda x, a: 1 / (2 + (-a(x)) ** 2 / 3 - abs(a(x)).clamp(max=9)), conv()
@@ -312,6 +317,8 @@ def through_view(x: Tensor, a: nn.Module) -> Tensor:
         lambda x, a: a(x) + F.interpolate(a(x)[..., ::2, ::2], size=8)[..., :1],
         lambda x, a: F.softmax(a(x), 2) @ a(x),
         lambda x, a: F.conv_transpose2d(a(x), torch.ones(2, 2, 1, 1), stride=2),
+        lambda x, a: F.conv2d(x, a(x)[..., :3, :3].repeat(2, 1, 1, 1)),
+        lambda x, a: F.linear(a(x), a(x).mean((0, 1))),
         lambda x, a: Twice.apply(a(x)),
         fill,
         overwrite,
@@ -341,6 +348,28 @@ def test_tensor_is_unknown_once_a_view_of_it_is_written_to():
         z.mul_(2)
         z[:, 0] = 1
     assert trace.size(y) is None
+
+
+def test_view_is_unknown_once_another_view_is_written_to():
+    trace = Trace()
+    x = torch.zeros(1, 1, 8)
+    trace.start(x)
+    with trace:
+        y = F.conv1d(x, torch.ones(1, 1, 3))
+        one, other = y.view(1, 1, 6), y.view(1, 1, 6)
+        one.cumsum_(2)
+    assert trace.size(other) is None
+
+
+def test_what_a_module_makes_unobserved_is_unknown():
+    trace = Trace()
+    x, y, constant = torch.zeros(1, 1, 8), torch.zeros(1, 1, 8), torch.zeros(3)
+    trace.start(x)
+    trace.check([constant], {"out": constant})
+    trace.check([x], {"out": (y, x)})
+    assert trace.field(constant) == ()
+    assert trace.field(y) is None
+    assert trace.size(x) == (1,)
 
 
 def test_writing_in_place_keeps_the_field_of_both_operands():

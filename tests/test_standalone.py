@@ -46,6 +46,18 @@ USES = {
         "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
         "assert it.max_pool2d(x, 2).ravel().tolist() == [5, 7, 13, 15]"
     ),
+    "measure/receptive_field.py": (
+        "from torch import nn\n"
+        "net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))\n"
+        "assert it.receptive_field(net, (1, 9, 9)).size == (5, 5)"
+    ),
+    "measure/summary.py": (
+        "import torch\n"
+        "from torch import nn\n"
+        "table = it.summarize(nn.Conv2d(1, 6, 5), torch.zeros(1, 1, 28, 28))\n"
+        "assert (table.parameters, table.macs) == (156, 86400)"
+    ),
+    "measure/trace.py": "assert it.Trace and it.Axis",
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

@@ -65,8 +65,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _imports(source: str, parent: str, package: str) -> Iterator[str]:
+# Every block asks anew about the same few files.
+@functools.lru_cache(maxsize=4096)
+def _imports(source: str, parent: str, package: str) -> tuple[str, ...]:
     """Give the dotted names that may be modules of the package."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -79,9 +82,12 @@ def _imports(source: str, parent: str, package: str) -> Iterator[str]:
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
-        for name in names:
-            if name == package or name.startswith(f"{package}."):
-                yield name
+        found += [
+            name
+            for name in names
+            if name == package or name.startswith(f"{package}.")
+        ]
+    return tuple(found)
 
 
 def _files(name: str, root: Path) -> Iterator[Path]:

@@ -85,8 +85,7 @@ class Inception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, c, h, w) to (n, n1 + n3 + n5 + p, h, w)."""
-        branches = self.branch1, self.branch2, self.branch3, self.branch4
-        return torch.cat([branch(x) for branch in branches], 1)
+        return torch.cat([branch(x) for branch in self.children()], 1)
 
 
 # --8<-- [end:block]
@@ -181,15 +180,15 @@ class GoogLeNet(nn.Module):
         x = self.pool(self.norm(self.conv3(x)))  # (n, 192, 28, 28)
         x = self.inception3a(x)  # (n, 256, 28, 28)
         x = self.inception3b(x)  # (n, 480, 28, 28)
-        x = x4a = self.inception4a(self.pool(x))  # (n, 512, 14, 14)
+        x = self.inception4a(self.pool(x))  # (n, 512, 14, 14)
+        aux1 = self.aux1(x) if self.training and self.aux1 else None
         x = self.inception4c(self.inception4b(x))  # (n, 512, 14, 14)
-        x = x4d = self.inception4d(x)  # (n, 528, 14, 14)
+        x = self.inception4d(x)  # (n, 528, 14, 14)
+        aux2 = self.aux2(x) if self.training and self.aux2 else None
         x = self.inception4e(x)  # (n, 832, 14, 14)
         x = self.inception5b(self.inception5a(self.pool4(x)))  # (…, 7, 7)
         x = self.fc(self.dropout(self.avgpool(x).flatten(1)))
-        if self.training and self.aux1 and self.aux2:
-            return Outputs(x, self.aux1(x4a), self.aux2(x4d))
-        return x
+        return x if aux1 is None or aux2 is None else Outputs(x, aux1, aux2)
 
 
 # --8<-- [end:network]

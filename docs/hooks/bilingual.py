@@ -41,7 +41,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         _warnings_do_not_stop(logging.getLogger("mkdocs"))
     elif not state.inner:
         _target = Path(config.site_dir)
-        config.site_dir = str(_target.with_name(f".{_target.name}.part"))
+        config.site_dir = str(_part(_target))
     return config
 
 
@@ -106,8 +106,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     state.settle()
     if _target is not None:
         if config.strict and _warned():
-            _discard(config)
-            return
+            return  # MkDocs now fails the build, and `on_build_error` tidies
         if _target.exists():
             shutil.rmtree(_target)
         Path(config.site_dir).rename(_target)
@@ -117,7 +116,7 @@ def on_post_build(config: MkDocsConfig) -> None:
 def on_build_error(error: Exception, **_: Any) -> None:
     """Leave nothing half-built behind."""
     if _target is not None:
-        shutil.rmtree(_target.with_name(f".{_target.name}.part"), True)
+        shutil.rmtree(_part(_target), ignore_errors=True)
 
 
 def _committed() -> str:
@@ -171,8 +170,9 @@ def _warned() -> bool:
     )
 
 
-def _discard(config: MkDocsConfig) -> None:
-    shutil.rmtree(config.site_dir)
+def _part(target: Path) -> Path:
+    """Return the folder that a build for `target` is made in."""
+    return target.with_name(f".{target.name}.part")
 
 
 def _warnings_do_not_stop(logger: logging.Logger) -> None:

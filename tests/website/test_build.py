@@ -107,13 +107,15 @@ def test_a_failed_build_leaves_the_old_site(project: Project) -> None:
     assert [p.name for p in project.root.glob(".site*")] == []
 
 
-def test_a_bad_link_fails_the_build(project: Project) -> None:
-    project.page("# 页\n\n[x](nowhere.md) [y](#nowhere)\n", "en")
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_a_bad_link_fails_the_build(project: Project, language: str) -> None:
+    project.page("# 页\n\n[x](nowhere.md) [y](#nowhere)\n", language)
     built = project.build()
     assert built.returncode != 0
     assert "nowhere.md" in built.stderr
     assert "#nowhere" in built.stderr
     assert not project.built.exists()
+    assert [p.name for p in project.root.glob(".site*")] == []
 
 
 def test_a_lab_that_fails_is_named(project: Project) -> None:

@@ -182,8 +182,7 @@ def _gather(
             )
         centre = boxes.float().view(m, 2, 2).mean(1)
         limit = centre.new_tensor([w * stride, h * stride])
-        good = (boxes[:, 2:] > boxes[:, :2]) & boxes[:, 2:].isfinite()
-        good &= (centre >= 0) & (centre < limit)
+        good = (boxes[:, 2:] > boxes[:, :2]) & (centre >= 0) & (centre < limit)
         for box in boxes[~good.all(1)].tolist():
             raise ValueError(
                 f"targets[{i}] has the box {box}; it must have x1 < x2, "

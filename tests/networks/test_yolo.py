@@ -436,6 +436,23 @@ def test_loss_of_yolov3_is_the_sum_worked_out_by_hand():
 
 
 @models
+def test_of_two_objects_that_meet_the_later_is_predicted(name):
+    model = on_meta(BUILDS[name], num_classes=3)
+    boxes = torch.tensor([[10.0, 10, 40, 40], [11.0, 12, 41, 38]])
+    ys = outputs_like(model, 1, 64, 64)
+    targets = [(boxes, torch.tensor([2, 0]))]
+    model.loss(ys, targets).total.backward()
+    expected = deltas(model, [y.detach() for y in ys], targets, model.ignore, 0)
+    for y, delta in zip(ys, expected, strict=True):
+        torch.testing.assert_close(-y.grad, delta)
+    later = [(boxes[1:], torch.tensor([0]))]
+    both, one = model.loss(ys, targets), model.loss(ys, later)
+    assert both.boxes == one.boxes
+    # YOLOv3 may say yes to both classes.
+    assert (both.classes == one.classes) == (name == "yolov2")
+
+
+@models
 def test_loss_is_a_mean_over_images(name):
     model = on_meta(BUILDS[name], num_classes=4)
     targets = objects(2, 64, 64, [3, 5], 4)

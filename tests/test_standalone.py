@@ -58,6 +58,16 @@ USES = {
         "assert (table.parameters, table.macs) == (156, 86400)"
     ),
     "measure/trace.py": "assert it.Trace and it.Axis",
+    "modules/anchors.py": (
+        "import torch\n"
+        "anchors = it.generate_anchors(2, 16, it.anchor_shapes([16], [1]))\n"
+        "boxes = anchors[1:3] + 2\n"
+        "offsets = it.encode(boxes, anchors[1:3], kind='yolo', stride=16)\n"
+        "again = it.decode(offsets, anchors[1:3], kind='yolo', stride=16)\n"
+        "assert torch.allclose(again, boxes)\n"
+        "assert it.assign(anchors, boxes).tolist() == [-1, 0, 1, -1]\n"
+        "assert it.nms(boxes, torch.ones(2)).tolist() == [0, 1]"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

@@ -1,0 +1,1 @@
+"""The modules in PyTorch: recognition and detection."""

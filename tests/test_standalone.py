@@ -68,6 +68,21 @@ USES = {
         "assert it.assign(anchors, boxes).tolist() == [-1, 0, 1, -1]\n"
         "assert it.nms(boxes, torch.ones(2)).tolist() == [0, 1]"
     ),
+    "modules/detection_metrics.py": (
+        "import torch\n"
+        "box, one = torch.tensor([[0, 0, 8, 8]]), torch.tensor([1])\n"
+        "found, there = it.Detections(box, one, one), it.Objects(box, one)\n"
+        "assert it.mean_average_precision([found], [there]).mean == 1\n"
+        "assert abs(it.coco_map([found], [there]).mean - 1) < 1e-9"
+    ),
+    "modules/multiscale.py": (
+        "import torch\n"
+        "from torch.utils.data import DataLoader\n"
+        "data = it.Resized([(torch.ones(3, 9, 9), torch.ones(2, 4))] * 4)\n"
+        "sampler = it.MultiScaleBatchSampler(data, 4, sizes=[64])\n"
+        "loader = DataLoader(data, batch_sampler=sampler)\n"
+        "assert next(iter(loader))[0].shape == (4, 3, 64, 64)"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

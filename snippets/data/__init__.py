@@ -1,0 +1,1 @@
+"""Data made from what scikit-learn brings along."""

@@ -15,7 +15,8 @@ from torch import Tensor
 Kind = Literal["yolo", "ssd"]
 
 BACKGROUND, IGNORED = -1, -2
-BLOCK = 256  # boxes that suppress each other at a time
+CACHED = 1 << 15  # values that stay in the processor's cache
+BLOCK = 128  # boxes that suppress each other at a time
 
 
 # --8<-- [start:box_iou]
@@ -35,19 +36,21 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:
-    overlap = _overlap(a, b, 0) * _overlap(a, b, 1)
-    union = _area(a)[:, None] + _area(b) - overlap
+    # A few rows at a time: what lies between the steps stays in the cache.
+    rows = max(1, CACHED // max(1, len(b)))
+    blocks: tuple[Tensor, ...] = torch.split(a, rows)
+    iou: Tensor = torch.cat([_iou_of_rows(block, b) for block in blocks])
+    return iou
+
+
+def _iou_of_rows(a: Tensor, b: Tensor) -> Tensor:
+    ax1, ay1, ax2, ay2 = a.T[..., None]  # (n, 1) each
+    bx1, by1, bx2, by2 = b.T.contiguous()  # (m,) each
+    w = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
+    h = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
+    overlap = w * h
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - overlap
     return overlap / union
-
-
-def _overlap(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    start = torch.maximum(a[:, None, axis], b[:, axis])
-    end = torch.minimum(a[:, None, axis + 2], b[:, axis + 2])
-    return (end - start).clamp(min=0)
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _apart(boxes: Tensor) -> Tensor:
@@ -58,9 +61,9 @@ def _apart(boxes: Tensor) -> Tensor:
 
 
 def _is_proper(boxes: Tensor) -> Tensor:
-    upright = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    area = _area(boxes)
-    return upright & (area > 0) & (2 * area).isfinite()
+    size = boxes[:, 2:] - boxes[:, :2]
+    area = size.prod(1)
+    return (size > 0).all(1) & (area > 0) & (2 * area).isfinite()
 
 
 # --8<-- [end:box_iou]
@@ -271,19 +274,19 @@ def kmeans_anchors(
     given = _check_sizes("sizes", sizes)
     if k < 1 or iterations < 0:
         raise ValueError(f"{k=} must be >= 1 and {iterations=} >= 0")
-    sizes = given.detach().double().cpu()
-    centres = _seed_centres(sizes, k, torch.Generator().manual_seed(seed))
-    best, cluster = _shape_iou(sizes, centres).max(0)
+    sides = given.detach().cpu().T.contiguous()  # (2, n)
+    centres = _seed_centres(sides, k, torch.Generator().manual_seed(seed))
+    best, cluster = _nearest(sides, centres)
     most, found = best.mean(), centres
     for _ in range(iterations):
         count = cluster.bincount(minlength=k)
-        sums = [cluster.bincount(side, minlength=k) for side in sizes.unbind(1)]
-        centres = torch.stack(sums, 1) / count[:, None]
+        sums = [cluster.bincount(side, minlength=k) for side in sides.double()]
+        centres = (torch.stack(sums, 1) / count[:, None]).to(sides)
         for empty in (count == 0).nonzero():
             worst = best.argmin()
-            centres[empty], best[worst] = sizes[worst], 1
+            centres[empty], best[worst] = sides[:, worst], 1
         before = cluster
-        best, cluster = _shape_iou(sizes, centres).max(0)
+        best, cluster = _nearest(sides, centres)
         if best.mean() > most:
             most, found = best.mean(), centres
         if torch.equal(cluster, before):
@@ -291,30 +294,36 @@ def kmeans_anchors(
     return found[found.prod(1).argsort(stable=True)].to(given)
 
 
-def _seed_centres(sizes: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    centres = sizes[:0]
-    distance = torch.ones(len(sizes), dtype=sizes.dtype)
+def _seed_centres(sides: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """Draw k of the sizes, given as (2, n): (k, 2)."""
+    centres, distance = sides.new_empty(0, 2), torch.ones_like(sides[0])
     for _ in range(k):
-        if not distance.any():
+        ends = distance.double().cumsum(0)  # each has a stretch as its chance
+        if ends[-1] == 0:
             raise ValueError(
                 f"{k=} is more than the {len(centres)} distinct `sizes`"
             )
-        i = distance.multinomial(1, generator=generator)
-        centres = torch.cat([centres, sizes[i]])
-        to_last = 1 - _shape_iou(sizes, sizes[i])[0]
+        point = torch.rand(1, generator=generator, dtype=ends.dtype) * ends[-1]
+        last = sides[:, torch.searchsorted(ends, point, right=True)]
+        centres = torch.cat([centres, last.T])
         # Rounding must not hide a size that differs in its last digit.
-        to_last = to_last.clamp(min=1e-16) * (sizes != sizes[i]).any(1)
+        to_last = (1 - _nearest(sides, last.T)[0]).clamp(min=1e-16)
+        to_last = to_last * (sides != last).any(0)
         distance = torch.minimum(distance, to_last)
     return centres
 
 
-def _shape_iou(sizes: Tensor, centres: Tensor) -> Tensor:
-    """Compare shapes that share a corner: (n, 2), (k, 2) to (k, n)."""
-    w, h = sizes.unbind(1)
-    overlap = torch.minimum(centres[:, :1], w) * torch.minimum(
-        centres[:, 1:], h
-    )
-    return overlap / (centres.prod(1)[:, None] + w * h - overlap)
+def _nearest(sides: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each size's best IoU, corners shared, and whose it is: (n,)."""
+    w, h = sides
+    area, best = w * h, torch.zeros_like(w)
+    cluster = torch.zeros_like(w, dtype=torch.int32)
+    for i, (centre_w, centre_h) in enumerate(centres.tolist()):
+        overlap = w.clamp(max=centre_w) * h.clamp(max=centre_h)
+        iou = overlap / (area + centre_w * centre_h - overlap)
+        cluster = torch.maximum(cluster, (iou > best).int() * i)
+        best = torch.maximum(best, iou)
+    return best, cluster
 
 
 def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
@@ -326,8 +335,8 @@ def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
     Source: Redmon and Farhadi 2017 (YOLO9000), figure 2.
     """
     sizes = _check_sizes("sizes", sizes).double()
-    anchors = _check_sizes("anchors", anchors).double()
-    return _shape_iou(sizes, anchors).amax(0).mean().item()
+    anchors = _check_sizes("anchors", anchors)
+    return _nearest(sizes.T.contiguous(), anchors)[0].mean().item()
 
 
 # --8<-- [end:kmeans]
@@ -366,8 +375,8 @@ def nms(
             block, rest = rest[:BLOCK], rest[BLOCK:]
             block = block[_survivors(boxes[block], threshold)]
             kept[block] = True
-            over = _iou(boxes[block], boxes[rest]) > threshold
-            rest = rest[~over.any(0)]
+            over = _iou(boxes[rest], boxes[block]) > threshold
+            rest = rest[~over.any(1)]
     return order[kept[order]]
 
 
@@ -411,8 +420,8 @@ def _check_sizes(name: str, sizes: Tensor) -> Tensor:
     sizes = _floats(name, sizes, 2)
     if not len(sizes):
         raise ValueError(f"`{name}` is empty")
-    proper = ((sizes > 0) & sizes.isfinite()).all(1)
-    _check_rows(proper, name, sizes, "is not positive and finite")
+    proper = (sizes > 0).all(1) & (2 * sizes.prod(1)).isfinite()
+    _check_rows(proper, name, sizes, "is not positive with a finite area")
     return sizes
 
 

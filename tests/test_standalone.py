@@ -83,10 +83,21 @@ USES = {
         "loader = DataLoader(data, batch_sampler=sampler)\n"
         "assert next(iter(loader))[0].shape == (4, 3, 64, 64)"
     ),
+    "data/scenes.py": (
+        "image, boxes, labels = it.draw_scene(0)\n"
+        "assert image.shape == (1, 96, 96) and len(boxes) == len(labels) > 0"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"
         "assert model(torch.zeros(1, 3, 63, 63)).shape == (1, 3)"
+    ),
+    "networks/darknet.py": (
+        "import torch\n"
+        "model = it.darknet53(num_classes=3).eval()\n"
+        "it.save_weights(model, 'some.weights', seen=5)\n"
+        "assert it.load_weights(it.darknet53(num_classes=3), 'some.weights').seen == 5\n"
+        "assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)"
     ),
     "networks/densenet.py": (
         "import torch\n"
@@ -112,6 +123,12 @@ USES = {
         "import torch\n"
         "model = it.vgg11(num_classes=3).eval()\n"
         "assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)"
+    ),
+    "networks/yolo.py": (
+        "import torch\n"
+        "model = it.yolov3(num_classes=3).eval()\n"
+        "outputs = model(torch.zeros(1, 3, 32, 32))\n"
+        "assert model.decode(outputs).boxes.shape == (1, 3 * (1 + 4 + 16), 4)"
     ),
     "networks/lenet.py": (
         "import torch\n"

@@ -87,6 +87,12 @@ USES = {
         "image, boxes, labels = it.draw_scene(0)\n"
         "assert image.shape == (1, 96, 96) and len(boxes) == len(labels) > 0"
     ),
+    "modules/conv1x1.py": (
+        "import torch\n"
+        "conv, x = torch.nn.Conv2d(2, 3, 1), torch.randn(4, 2)\n"
+        "y = it.to_linear(conv)(x)\n"
+        "assert torch.allclose(conv(x[:, :, None, None])[:, :, 0, 0], y)"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

@@ -93,6 +93,12 @@ USES = {
         "y = it.to_linear(conv)(x)\n"
         "assert torch.allclose(conv(x[:, :, None, None])[:, :, 0, 0], y)"
     ),
+    "modules/residual.py": (
+        "import torch\n"
+        "x = torch.randn(2, 8, 5, 5)\n"
+        "assert it.DarknetBlock(8, zero_init=True)(x).equal(x)\n"
+        "assert it.BasicBlock(8, 16, stride=2)(x).shape == (2, 16, 3, 3)"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

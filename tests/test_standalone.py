@@ -99,6 +99,12 @@ USES = {
         "assert it.DarknetBlock(8, zero_init=True)(x).equal(x)\n"
         "assert it.BasicBlock(8, 16, stride=2)(x).shape == (2, 16, 3, 3)"
     ),
+    "modules/skip.py": (
+        "import torch\n"
+        "fine, coarse = torch.ones(1, 2, 5, 5), torch.ones(1, 3, 3, 3)\n"
+        "y = it.TopDown([2, 3], 4)([fine, coarse])\n"
+        "assert [a.shape[1:] for a in y] == [(4, 5, 5), (4, 3, 3)]"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

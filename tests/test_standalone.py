@@ -105,6 +105,13 @@ USES = {
         "y = it.TopDown([2, 3], 4)([fine, coarse])\n"
         "assert [a.shape[1:] for a in y] == [(4, 5, 5), (4, 3, 3)]"
     ),
+    "modules/upsampling.py": (
+        "import torch\n"
+        "x = torch.tensor([[[[0.0, 1.0]]]])\n"
+        "assert it.nearest(x, scale=(1, 2)).flatten().tolist() == [0, 0, 1, 1]\n"
+        "y = it.bilinear(x, (1, 3), align_corners=True)\n"
+        "assert y.flatten().tolist() == [0, 0.5, 1]"
+    ),
     "networks/alexnet.py": (
         "import torch\n"
         "model = it.alexnet(num_classes=3).eval()\n"

@@ -93,6 +93,12 @@ USES = {
         "y = it.to_linear(conv)(x)\n"
         "assert torch.allclose(conv(x[:, :, None, None])[:, :, 0, 0], y)"
     ),
+    "modules/passthrough.py": (
+        "import torch\n"
+        "x = torch.arange(16).reshape(1, 4, 2, 2)\n"
+        "assert it.space_to_depth(x, 2).flatten().equal(x.flatten())\n"
+        "assert it.darknet_reorg(x, 2)[0, :4, 0, 0].tolist() == [0, 2, 8, 10]"
+    ),
     "modules/residual.py": (
         "import torch\n"
         "x = torch.randn(2, 8, 5, 5)\n"

@@ -24,16 +24,16 @@ USES = {
         "y, mean, _ = it.batch_norm(x, one, zero, zero, one, training=True)\n"
         "assert (y == 0).all() and np.allclose(mean, 0.1)"
     ),
+    "core/conv.py": (
+        "x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))\n"
+        "assert (it.conv2d(x, w) == 9).all()\n"
+        "assert it.conv2d_backward(np.ones((1, 1, 2, 2)), x, w)[0].max() == 4"
+    ),
     "core/counting.py": "assert it.conv_parameters(1, 6, 5) == 156",
     "core/geometry.py": (
         "assert it.conv_output_size(28, 5, padding=2) == 28\n"
         "field = it.receptive_field([it.Layer(3), it.Layer(3)])\n"
         "assert field.size == 5"
-    ),
-    "core/conv.py": (
-        "x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))\n"
-        "assert (it.conv2d(x, w) == 9).all()\n"
-        "assert it.conv2d_backward(np.ones((1, 1, 2, 2)), x, w)[0].max() == 4"
     ),
     "core/linear.py": (
         "assert it.linear(np.ones((1, 3)), np.ones((2, 3))).tolist() == [[3, 3]]"
@@ -45,6 +45,10 @@ USES = {
     "core/pool.py": (
         "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
         "assert it.max_pool2d(x, 2).ravel().tolist() == [5, 7, 13, 15]"
+    ),
+    "data/scenes.py": (
+        "image, boxes, labels = it.draw_scene(0)\n"
+        "assert image.shape == (1, 96, 96) and len(boxes) == len(labels) > 0"
     ),
     "measure/receptive_field.py": (
         "from torch import nn\n"
@@ -68,6 +72,20 @@ USES = {
         "assert it.assign(anchors, boxes).tolist() == [-1, 0, 1, -1]\n"
         "assert it.nms(boxes, torch.ones(2)).tolist() == [0, 1]"
     ),
+    "modules/batch_norm.py": (
+        "import torch\n"
+        "conv, bn = torch.nn.Conv2d(2, 3, 3), it.BatchNorm(3)\n"
+        "x = torch.randn(4, 2, 5, 5)\n"
+        "assert bn(conv(x)).mean().abs() < 1e-5\n"
+        "y = it.fuse_conv_bn(conv, bn.eval())(x)\n"
+        "assert torch.allclose(y, bn(conv(x)), atol=1e-5)"
+    ),
+    "modules/conv1x1.py": (
+        "import torch\n"
+        "conv, x = torch.nn.Conv2d(2, 3, 1), torch.randn(4, 2)\n"
+        "y = it.to_linear(conv)(x)\n"
+        "assert torch.allclose(conv(x[:, :, None, None])[:, :, 0, 0], y)"
+    ),
     "modules/detection_metrics.py": (
         "import torch\n"
         "box, one = torch.tensor([[0, 0, 8, 8]]), torch.tensor([1])\n"
@@ -82,16 +100,6 @@ USES = {
         "sampler = it.MultiScaleBatchSampler(data, 4, sizes=[64])\n"
         "loader = DataLoader(data, batch_sampler=sampler)\n"
         "assert next(iter(loader))[0].shape == (4, 3, 64, 64)"
-    ),
-    "data/scenes.py": (
-        "image, boxes, labels = it.draw_scene(0)\n"
-        "assert image.shape == (1, 96, 96) and len(boxes) == len(labels) > 0"
-    ),
-    "modules/conv1x1.py": (
-        "import torch\n"
-        "conv, x = torch.nn.Conv2d(2, 3, 1), torch.randn(4, 2)\n"
-        "y = it.to_linear(conv)(x)\n"
-        "assert torch.allclose(conv(x[:, :, None, None])[:, :, 0, 0], y)"
     ),
     "modules/passthrough.py": (
         "import torch\n"
@@ -140,6 +148,11 @@ USES = {
         "model = it.googlenet(num_classes=3).eval()\n"
         "assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)"
     ),
+    "networks/lenet.py": (
+        "import torch\n"
+        "assert it.LeNet()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)\n"
+        "assert it.lenet5()(torch.zeros(1, 1, 32, 32)).shape == (1, 10)"
+    ),
     "networks/nin.py": (
         "import torch\n"
         "model = it.nin_cifar10()\n"
@@ -160,11 +173,6 @@ USES = {
         "model = it.yolov3(num_classes=3).eval()\n"
         "outputs = model(torch.zeros(1, 3, 32, 32))\n"
         "assert model.decode(outputs).boxes.shape == (1, 3 * (1 + 4 + 16), 4)"
-    ),
-    "networks/lenet.py": (
-        "import torch\n"
-        "assert it.LeNet()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)\n"
-        "assert it.lenet5()(torch.zeros(1, 1, 32, 32)).shape == (1, 10)"
     ),
     "plots/grids.py": (
         "figure = it.number_grids([it.Grid(np.eye(3), 'eye', 'C0')], title='t')\n"

@@ -1,6 +1,6 @@
 """Time the detection snippets against other libraries' code, in one run.
 
-    python bench/detection.py [--only nms ...] [--runs 7] [--threads 1]
+    python bench/detection.py [--only nms ...] [--runs 7] [--threads 1 ...]
 
 Both take turns, and a time is the quickest of its runs, which other programs
 on the machine disturb least: a ratio over the limit gets up to five times the
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--runs", type=int, default=7, help="of each")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     args = parser.parse_args()
     torch.manual_seed(0)
     trials = [trial for part in args.only for trial in PARTS[part]()]

@@ -15,7 +15,7 @@ from torch import Tensor
 Kind = Literal["yolo", "ssd"]
 
 BACKGROUND, IGNORED = -1, -2
-CACHED = 1 << 15  # values that stay in the processor's cache
+FEW = 32_000  # values that fit the cache, and that wake no second thread
 BLOCK = 128  # boxes that suppress each other at a time
 
 
@@ -36,16 +36,19 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:
-    # A few rows at a time: what lies between the steps stays in the cache.
-    rows = max(1, CACHED // max(1, len(b)))
-    blocks: tuple[Tensor, ...] = torch.split(a, rows)
-    iou: Tensor = torch.cat([_iou_of_rows(block, b) for block in blocks])
-    return iou
+    return torch.cat([_iou_of_rows(some, b) for some in _blocks(a, b)])
+
+
+def _blocks(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    """Split the rows of `a`: a few at a time, compared with all of `b`."""
+    few = FEW if a.device.type == "cpu" else 1000 * FEW  # a GPU wants more
+    blocks: tuple[Tensor, ...] = torch.split(a, max(1, few // max(1, len(b))))
+    return blocks
 
 
 def _iou_of_rows(a: Tensor, b: Tensor) -> Tensor:
-    ax1, ay1, ax2, ay2 = a.T[..., None]  # (n, 1) each
-    bx1, by1, bx2, by2 = b.T.contiguous()  # (m,) each
+    ax1, ay1, ax2, ay2 = a[..., None].unbind(1)  # (n, 1) each
+    bx1, by1, bx2, by2 = b.T.contiguous().unbind()  # (m,) each
     w = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
     h = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
     overlap = w * h
@@ -61,9 +64,9 @@ def _apart(boxes: Tensor) -> Tensor:
 
 
 def _is_proper(boxes: Tensor) -> Tensor:
-    size = boxes[:, 2:] - boxes[:, :2]
-    area = size.prod(1)
-    return (size > 0).all(1) & (area > 0) & (2 * area).isfinite()
+    w, h = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+    area = w * h
+    return (w > 0) & (h > 0) & (area > 0) & (2 * area).isfinite()
 
 
 # --8<-- [end:box_iou]
@@ -375,9 +378,14 @@ def nms(
             block, rest = rest[:BLOCK], rest[BLOCK:]
             block = block[_survivors(boxes[block], threshold)]
             kept[block] = True
-            over = _iou(boxes[rest], boxes[block]) > threshold
-            rest = rest[~over.any(1)]
+            rest = rest[~_overlaps(boxes[rest], boxes[block], threshold)]
     return order[kept[order]]
+
+
+def _overlaps(boxes: Tensor, better: Tensor, threshold: float) -> Tensor:
+    """Mark boxes that overlap one of the better ones: (n,)."""
+    blocks = (_iou_of_rows(some, better) for some in _blocks(boxes, better))
+    return torch.cat([(iou > threshold).any(1) for iou in blocks])
 
 
 def _survivors(boxes: Tensor, threshold: float) -> Tensor:

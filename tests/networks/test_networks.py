@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from snippets.networks.alexnet import alexnet, alexnet_two_groups
+from snippets.networks.darknet import darknet19, darknet53
 from snippets.networks.densenet import (
     densenet100_cifar,
     densenet121,
@@ -288,6 +289,45 @@ CASES = {
         oracle_options={"aux_logits": True, "init_weights": True},
         stages=GOOGLENET_STAGES,
     ),
+    "darknet19": imagenet(
+        darknet19,
+        smallest=32,
+        small=64,
+        parameters=20_842_376,
+        stages={
+            f"stages.{i}": shape
+            for i, shape in enumerate(
+                [
+                    (32, 224),
+                    (64, 112),
+                    (128, 56),
+                    (256, 28),
+                    (512, 14),
+                    (1024, 7),
+                ]
+            )
+        },
+    ),
+    "darknet53": Case(
+        darknet53,
+        size=256,
+        smallest=1,
+        small=64,
+        parameters=41_609_928,
+        stages={
+            f"stages.{i}": shape
+            for i, shape in enumerate(
+                [
+                    (32, 256),
+                    (64, 128),
+                    (128, 64),
+                    (256, 32),
+                    (512, 16),
+                    (1024, 8),
+                ]
+            )
+        },
+    ),
     "resnet18": imagenet(
         resnet18,
         smallest=1,
@@ -443,6 +483,8 @@ KINDS = [
     "resnet20_cifar",
     "plain20_cifar",
     "densenet121",
+    "darknet19",
+    "darknet53",
 ]
 
 

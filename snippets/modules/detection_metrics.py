@@ -1,8 +1,8 @@
 """Precision, recall and average precision of detections: VOC's and COCO's.
 
-Boxes are corners x1, y1, x2, y2 in pixels; all is computed in float64. VOC's
-"difficult" and COCO's "crowd" objects, which count neither way, have no place
-here: leave them out.
+Boxes are corners x1, y1, x2, y2 in pixels, without the extra pixel that VOC's
+kit adds to each side. Everything is computed in float64 on the CPU. "Difficult"
+and "crowd" objects, whose detections VOC and COCO do not count, are not known.
 """
 
 import math
@@ -147,10 +147,9 @@ def precision_recall(
         raise ValueError(
             f"`{objects=}` must be at least 1 and the {int(hits.sum())} hits"
         )
-    order = scores.argsort(descending=True, stable=True)
-    true = hits[order].double().cumsum(0)
-    seen = torch.arange(1, len(true) + 1, device=true.device)
-    return true / seen, true / objects
+    order = scores.cpu().argsort(descending=True, stable=True)
+    true = hits.cpu()[order].double().cumsum(0)
+    return true / torch.arange(1, len(true) + 1), true / objects
 
 
 # --8<-- [end:precision_recall]
@@ -261,29 +260,15 @@ def _mean(per_class: dict[int, float]) -> MeanAveragePrecision:
 # --8<-- [end:mean_average_precision]
 
 
-# --8<-- [start:iou]
 def _iou(a: Tensor, b: Tensor) -> Tensor:
     """Divide intersections by unions: (n, 4), (m, 4) to (n, m)."""
-    (a, area_a), (b, area_b) = _apart(a), _apart(b)
+    a, b = a.double(), b.double()
     start = torch.maximum(a[:, None, :2], b[:, :2])
     end = torch.minimum(a[:, None, 2:], b[:, 2:])
     overlap = (end - start).clamp(min=0).prod(2)
-    return overlap / (area_a[:, None] + area_b - overlap)
-
-
-def _apart(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Let degenerate boxes overlap nothing; return areas too."""
-    boxes = boxes.double()
-    size = boxes[:, 2:] - boxes[:, :2]
-    area = size.prod(1)
-    proper = (size > 0).all(1) & (area > 0) & (2 * area).isfinite()
-    # Inside out, a box has the area 1 and no overlap: never 0 / 0.
-    inside_out = boxes.new_tensor([1, 1, 0, 0])
-    boxes = torch.where(proper[:, None], boxes, inside_out)
-    return boxes, torch.where(proper, area, 1)
-
-
-# --8<-- [end:iou]
+    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(1) for x in (a, b))
+    iou = overlap / (area_a[:, None] + area_b - overlap)
+    return iou.nan_to_num(0)  # NaN comes of degenerate boxes alone
 
 
 def _rule(method: Method) -> Rule:
@@ -340,7 +325,7 @@ def _check_image(name: str, image: Image, kind: type[Image]) -> Image:
             f"`{name}.labels` holds {fields['labels'].dtype}; it must hold "
             "integers"
         )
-    fields["labels"] = fields["labels"].long()
+    fields["labels"] = fields["labels"].long()  # as bytes 300 equals 44
     if "scores" in fields:
         _check_scores(f"{name}.scores", fields["scores"])
     return kind(**fields)

@@ -211,10 +211,11 @@ DEGENERATE = [
 def test_a_degenerate_box_finds_nothing_and_is_not_found(box):
     good = [0, 0, 9, 9]
     found = detections([(box, 0.9, 1), (good, 0.8, 1)])
-    there = objects([(good, 1), (box, 1)])
+    there = objects([(box, 1), (good, 1), (box, 1)])
     for rule in ("voc", "coco"):
-        result = ours.match(found, there, rule=rule, iou_threshold=0.001)
-        assert result.tolist() == [-1, 0]
+        result = ours.match(found, there, rule=rule, iou_threshold=1e-6)
+        assert result.tolist() == [-1, 1]
+    there = objects([(good, 1), (box, 1)])
     result = ours.mean_average_precision([found], [there])
     assert result.mean == 0.25  # one of two objects, at precision 1/2
 
@@ -447,6 +448,12 @@ def test_coco_finds_the_whole_box_at_threshold_1():
             found, there, iou_threshold=1, method=method
         )
         assert result.mean == pytest.approx(expected)
+    # COCO takes as whole what lacks less than 1e-10.
+    there = objects([([0, 0, 1e6, 1e6], 0)])
+    for lacks, hit in ((1e-5, 0), (1e-3, -1)):
+        near = detections([([0, 0, 1e6, 1e6 - lacks], 0.5, 0)])
+        result = ours.match(near, there, iou_threshold=1, rule="coco")
+        assert result.tolist() == [hit]
 
 
 def test_classes_without_objects_are_left_out():
@@ -498,8 +505,8 @@ def test_any_numbers_will_do():
     )
     assert ours.mean_average_precision([found], [there]).mean == 1
     # 300 is 44 in a byte: that is another class.
-    other = found._replace(labels=torch.tensor([44], dtype=torch.uint8))
-    assert ours.mean_average_precision([other], [there]).mean == 0
+    other = there._replace(labels=torch.tensor([44], dtype=torch.uint8))
+    assert ours.match(found, other).tolist() == [-1]
     # Plain tuples do as well.
     assert ours.coco_map([tuple(found)], [tuple(there)]).mean == pytest.approx(
         1

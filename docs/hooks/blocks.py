@@ -14,8 +14,8 @@ from mkdocs.structure.pages import Page
 from pymdownx.superfences import SuperFencesException
 from tqdm import tqdm
 
-from outputs import render_result
-from runner.fences import Block, find_blocks
+from outputs import RenderedBlock
+from runner.fences import Block, find_blocks, wrong_caption
 from runner.pool import run_blocks
 from runner.store import Store
 from shared import cache, pages, root, state
@@ -77,6 +77,14 @@ def on_pre_build(config: MkDocsConfig) -> None:
         if failure := state.results[block.source].error:
             text = f"this block failed\n{failure}"
             state.report(block.path, block.line, text)
+            continue
+        result = state.results[block.source]
+        if problem := wrong_caption(
+            block.caption,
+            draws=bool(result.figures),
+            prints=bool(result.stdout.strip()),
+        ):
+            state.report(block.path, block.line, problem)
 
 
 @event_priority(100)
@@ -141,4 +149,4 @@ def _render(
     code = md.preprocessors["fenced_code_block"].highlight(
         src=source, language=language, options=options, md=md, **more
     )
-    return f'<div class="block">{code}{render_result(result)}</div>'
+    return RenderedBlock.of(code, result)

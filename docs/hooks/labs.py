@@ -20,9 +20,16 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 from tqdm import tqdm
 
-from outputs import render_result, render_text
+from outputs import RenderedBlock, captioned
 from runner.background import Background
-from runner.lab import Lab, LabError, Outputs, compose, read_lab
+from runner.lab import (
+    Lab,
+    LabError,
+    Outputs,
+    compose,
+    read_lab,
+    wrong_captions,
+)
 from runner.store import Store, write_whole
 from runner.worker import Result
 from shared import cache, language, root, state
@@ -174,6 +181,10 @@ def _collect(config: MkDocsConfig) -> None:
         if shown.error:
             path = shown.lab.path.relative_to(root(config)).as_posix()
             state.report(path, 1, f"this lab failed\n{shown.error}")
+    for shown in state.labs:
+        for line, problem in wrong_captions(shown.lab, shown.outputs or []):
+            path = shown.lab.path.relative_to(root(config)).as_posix()
+            state.report(path, line, problem)
 
 
 def _signal(config: MkDocsConfig) -> Path:
@@ -216,19 +227,24 @@ def _hang(item: AnchorLink, toc: list[AnchorLink]) -> None:
         toc.append(item)
 
 
-def _render_code(cell: Any) -> str:
+def _render_code(cell: Any, caption: str) -> str:
     """Render code and outputs as those of a page's block."""
     formatter = HtmlFormatter(cssclass="highlight", wrapcode=True)
     code = highlight(cell["source"], PythonLexer(), formatter)
-    parts = []
+    printed, figures = "", []
     for output in cell["outputs"]:
         data = output.get("data", {})
         if "text" in output:
-            parts.append(render_text(output["text"]))
+            printed += output["text"]
         elif "image/svg+xml" in data:
-            figure = Result(figures=(data["image/svg+xml"],))
-            parts.append(render_result(figure))
+            narrow = output["metadata"].get("narrow", "")
+            figures.append(f"{data['image/svg+xml']}\n\n{narrow}".strip())
         elif "text/plain" in data:
-            parts.append(render_text(data["text/plain"]))
-    under = f'<div class="output">{"".join(parts)}</div>' if parts else ""
-    return f'<div class="block">{code}{under}</div>'
+            printed += data["text/plain"] + "\n"
+    block = RenderedBlock.of(code, Result(printed, tuple(figures)))
+    if not caption:
+        return block
+    assert _current.config is not None
+    return captioned(
+        block, _render_markdown(caption), language(_current.config)
+    )

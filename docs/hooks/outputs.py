@@ -7,12 +7,58 @@ import re
 
 import markdown
 
+from photos import Photos
 from runner.worker import Result
 
 # A table that a block prints, as Markdown has it.
 _TABLE = re.compile(
     r"(?:^\|.*\|\n)(?:^\|[ :|-]+\|\n)(?:^\|.*\|\n)*", re.MULTILINE
 )
+
+HOW = {
+    "zh": {"figure": "画法", "table": "算法"},
+    "en": {"figure": "How this is drawn", "table": "How this is computed"},
+}
+
+photos = Photos()
+
+
+class RenderedBlock(str):
+    """The HTML of a block: code first, and its parts for a figure."""
+
+    code: str
+    output: str
+    draws: bool
+
+    @classmethod
+    def of(cls, code: str, result: Result) -> RenderedBlock:
+        """Join highlighted code and what it put out."""
+        output = render_result(result)
+        block = cls(f'<div class="block">{code}{output}</div>')
+        block.code, block.output = code, output
+        block.draws = bool(result.figures)
+        return block
+
+    def folded(self, language: str) -> str:
+        """Return the code, to be opened by those who want to read it."""
+        summary = HOW[language]["figure" if self.draws else "table"]
+        return (
+            f'<details class="how"><summary>{summary}</summary>'
+            f"{self.code}</details>"
+        )
+
+
+def captioned(block: RenderedBlock, caption: str, language: str) -> str:
+    """Set output, caption and folded code in this order.
+
+    caption: HTML of its paragraphs; all but the first are for the ear.
+    """
+    first, *more = caption.split("<p>")[1:]
+    described = "".join(f'<p class="described">{each}' for each in more)
+    return (
+        f'<figure class="shown">{block.output}<figcaption><p>{first}'
+        f"{described}</figcaption>{block.folded(language)}</figure>"
+    )
 
 
 def render_result(result: Result) -> str:
@@ -21,7 +67,8 @@ def render_result(result: Result) -> str:
     if result.stdout.strip():
         parts.append(render_text(result.stdout))
     parts += [
-        f'<div class="drawing">\n{figure}\n</div>' for figure in result.figures
+        f'<div class="drawing">\n{photos.take_out(figure)}\n</div>'
+        for figure in result.figures
     ]
     if result.error:
         parts.append(f'<pre class="failure">{html.escape(result.error)}</pre>')
@@ -40,7 +87,7 @@ def render_text(text: str) -> str:
         parts.append(
             '<div class="md-typeset__scrollwrap">'
             '<div class="md-typeset__table">'
-            + _converter().convert(table[0])
+            + _converter().convert(table[0]).replace("<th", '<th scope="col"')
             + "</div></div>"
         )
         at = table.end()

@@ -146,6 +146,16 @@ for digit, (above, below) in enumerate(axes.T):
     picture(above, digits.images[index], "C0")
     picture(below, images[index, 0], "C0")
 
+# %% [markdown] lang="zh" caption=true
+# 图。
+#
+# 图。
+
+# %% [markdown] lang="en" caption=true
+# Figure.
+#
+# Figure.
+
 # %% [markdown] lang="zh"
 # ## 手写的网络 {#network}
 #
@@ -406,6 +416,16 @@ def show(losses, name, parted=None):
 
 show(losses, "〔双精度：两条曲线重合｜Double precision: the curves coincide〕")
 
+# %% [markdown] lang="zh" caption=true
+# 图。
+#
+# 图。
+
+# %% [markdown] lang="en" caption=true
+# Figure.
+#
+# Figure.
+
 # %% [markdown] lang="zh"
 # ## 换成单精度 {#single-precision}
 #
@@ -438,6 +458,16 @@ share = flips32.mean() / decisions
 print(f"〔不同的 ReLU 决定：｜ReLU decisions that differ: 〕{share:.1%}")
 
 assert quiet < 1e-5 < 1e-2 < gap32.max()
+
+# %% [markdown] lang="zh" caption=true
+# 图。
+#
+# 图。
+
+# %% [markdown] lang="en" caption=true
+# Figure.
+#
+# Figure.
 
 # %% [markdown] lang="zh"
 # 教科书很少画这张图。两边的程序都没有错：起初的差只是最后一位上的舍入。可是 ReLU 要作“是或否”的决定。一个离 0 足够近的数，一边算成极小的正数，另一边算成极小的负数，决定就不同了；梯度随之改变一小块，这一块比舍入大得多。下一步的权重因此不同，又有更多的决定翻转，差距越滚越大。最大池化也一样，它要决定哪个数最大。
@@ -609,6 +639,16 @@ assert after[[0, 5]].min() > 0.3
 assert after[1] < 0.05
 assert learned[2].clip(0).sum() > 2 * (-learned[2]).clip(0).sum()
 
+# %% [markdown] lang="zh" caption=true
+# 图。
+#
+# 图。
+
+# %% [markdown] lang="en" caption=true
+# Figure.
+#
+# Figure.
+
 # %% [markdown] lang="zh"
 # 学过以后，边缘的成分成倍增加，可见网络自己找到了人手工设计过的东西。第一个和最后一个核一头正、一头负，看得出是边缘核。
 #
@@ -685,6 +725,16 @@ rim, middle = ours.a1[0, :, -1, 14], ours.a1[0, :, 14, 14]
 assert np.abs(rim - middle).max() > 1
 assert before == 0 < anywhere
 
+# %% [markdown] lang="zh" caption=true
+# 图。
+#
+# 图。
+
+# %% [markdown] lang="en" caption=true
+# Figure.
+#
+# Figure.
+
 # %% [markdown] lang="zh"
 # 第一层的图还看得出是 3：有的只留下横笔的边，有的留下整个笔画，有的反过来，亮的是空白处。池化把它们缩小一半，形状还在。到了第二层，图已经很粗，人眼认不出是什么字了，但每一张只在一两处发亮：它回答的是“这一带有没有我要找的笔画”。
 #
@@ -736,6 +786,16 @@ for ax, index, p in zip(axes.flat, wrong, probabilities, strict=False):
     ax.set_xlabel(f"〔判为｜says〕 {p.argmax()} ({p.max():.0%})")
 
 assert probabilities.max() > 0.9
+
+# %% [markdown] lang="zh" caption=true
+# 图。
+#
+# 图。
+
+# %% [markdown] lang="en" caption=true
+# Figure.
+#
+# Figure.
 
 # %% [markdown] lang="zh"
 # 有几张连人也要想一想。不过注意它的把握：其中有的错答，概率在九成以上。softmax 给出的概率，并不等于答案有多可信。

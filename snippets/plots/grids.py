@@ -52,10 +52,22 @@ class Slide:
     label: str
     size: int
     kernel: int
-    output: int
     stride: int = 1
     padding: int = 0
     dilation: int = 1
+
+    @property
+    def output(self) -> int:
+        """Count the places that the window fits into."""
+        last = self.size + 2 * self.padding
+        last -= self.dilation * (self.kernel - 1) + 1
+        places = len(range(0, last + 1, self.stride))
+        if not places:
+            raise ValueError(
+                f"a window of {self.kernel} cells, {self.dilation} apart, "
+                f"does not fit into {self.size} + 2·{self.padding}"
+            )
+        return places
 
 
 def number_grids(
@@ -63,22 +75,18 @@ def number_grids(
 ) -> Figure:
     """Draw grids in a row, with one sign between each and the next.
 
-    `cell` is the side of a cell in inches; it shrinks where the row would be
-    wider than a page.
+    Each grid has axes of its own. `cell` is the side of a cell in inches; it
+    shrinks where the row would be wider than a page.
     """
     gap = 1.3 if signs.strip() else 0.9
-    width = sum(grid.values.shape[1] for grid in grids)
-    width += gap * (len(grids) - 1)
+    wide = [float(grid.values.shape[1]) for grid in grids]
     height = max(len(grid.values) for grid in grids)
     lines = max(grid.label.count("\n") for grid in grids) + 1
-    fig, ax = _canvas(width, height, 0.5 * lines, title, cell)
-    left = 0.0
-    for i, grid in enumerate(grids):
-        top = (height - len(grid.values)) / 2
-        _draw_numbers(ax, grid, top, left)
-        left += grid.values.shape[1] + gap
-        if i < min(len(signs), len(grids) - 1):
-            ax.text(left - gap / 2, height / 2, signs[i], size=15, **_CENTRED)
+    fig, row = _row(wide, gap, height, 0.55 * lines, title, cell)
+    for i, (ax, grid) in enumerate(zip(row, grids, strict=True)):
+        _draw_numbers(ax, grid, (height - len(grid.values)) / 2)
+        if 0 < i <= len(signs):
+            ax.text(-gap / 2, height / 2, signs[i - 1], size=15, **_CENTRED)
     return fig
 
 
@@ -86,18 +94,16 @@ def slides(panels: Sequence[Slide], *, title: str) -> Figure:
     """Draw inputs in a row, each with its output below.
 
     The first window is filled, the second one dashed, and so are the output
-    cells that they fill. Padding is dotted.
+    cells that they fill. Padding is dotted. Each input has axes of its own.
+    Raises ValueError where a window does not fit into its padded input.
     """
-    gap = 1.6
-    wide = [max(p.size + 2 * p.padding, p.output, 7) for p in panels]
+    wide = [max(p.size + 2 * p.padding, p.output, 7.0) for p in panels]
     above = max(p.size + 2 * p.padding for p in panels)
-    width = sum(wide) + gap * (len(panels) - 1)
     height = above + 1.7 + max(p.output for p in panels)
     lines = max(p.label.count("\n") for p in panels) + 1
-    fig, ax = _canvas(width, height, 1.15 * lines, title, 0.24)
-    left = 0.0
-    for panel, room in zip(panels, wide, strict=True):
-        middle = left + room / 2
+    fig, row = _row(wide, 1.6, height, 1.15 * lines, title, 0.24)
+    for ax, panel, room in zip(row, panels, wide, strict=True):
+        middle = room / 2
         ax.text(middle, -0.5, panel.label, ha="center", va="bottom")
         _draw_input(ax, panel, (above - panel.size) / 2, middle)
         ax.annotate(
@@ -107,7 +113,6 @@ def slides(panels: Sequence[Slide], *, title: str) -> Figure:
             arrowprops={"arrowstyle": "->", "color": _frame()},
         )
         _draw_output(ax, panel, above + 1.7, middle)
-        left += room + gap
     return fig
 
 
@@ -148,6 +153,7 @@ class _Cells:
             ax.add_patch(
                 PathPatch(
                     Path.make_compound_path(*pieces),
+                    clip_on=False,
                     facecolor=fill,
                     edgecolor=_frame(),
                     linewidth=0.6,
@@ -156,19 +162,32 @@ class _Cells:
             )
 
 
-def _canvas(
-    width: float, height: float, header: float, title: str, cell: float
-) -> tuple[Figure, Axes]:
-    """Open axes measured in cells, counted from the top left corner."""
+def _row(
+    wide: Sequence[float],
+    gap: float,
+    height: float,
+    header: float,
+    title: str,
+    cell: float,
+) -> tuple[Figure, list[Axes]]:
+    """Open axes side by side, each measured in cells from its top left."""
+    width = sum(wide) + gap * (len(wide) - 1)
     cell = min(cell, WIDEST / (width + 0.3))
     across = max((width + 0.3) * cell, min(_title_width(title), WIDEST))
     down = (height + header + 0.3) * cell + 0.4
-    fig, ax = plt.subplots(figsize=(across, down))
-    ax.set(xlim=(-0.15, width + 0.15), ylim=(height + 0.15, -header - 0.15))
-    ax.set_aspect("equal")
-    ax.axis("off")
-    fig.suptitle(title)
-    return fig, ax
+    fig = plt.figure(figsize=(across, down), layout="none")
+    left = (across - width * cell) / 2
+    row = []
+    for each in wide:
+        place = (left / across, 0.02, each * cell / across, 1 - 0.4 / down)
+        ax = fig.add_axes(place)
+        ax.set(xlim=(0, each), ylim=(height + 0.15, -header - 0.15))
+        ax.set_aspect("equal", anchor="S")
+        ax.axis("off")
+        left += (each + gap) * cell
+        row.append(ax)
+    fig.suptitle(title, y=1 - 0.05 / down)
+    return fig, row
 
 
 def _title_width(title: str) -> float:
@@ -185,7 +204,7 @@ def _frame() -> str:
     return str(plt.rcParams["axes.edgecolor"])
 
 
-def _draw_numbers(ax: Axes, grid: Grid, top: float, left: float) -> None:
+def _draw_numbers(ax: Axes, grid: Grid, top: float) -> None:
     values = grid.values
     largest = max(float(np.abs(values).max()), 1e-12)
     inside = np.zeros(values.shape, bool)
@@ -198,16 +217,16 @@ def _draw_numbers(ax: Axes, grid: Grid, top: float, left: float) -> None:
         opaque = STRONG if inside[row, column] else PALE
         if grid.shaded:
             opaque = 0.6 * abs(value) / largest
-        cells.add(top + row, left + column, grid.colour, opaque)
+        cells.add(top + row, column, grid.colour, opaque)
         number = f"{value:.3g}".replace("-", "−")
-        ax.text(left + column + 0.5, top + row + 0.5, number, **_CENTRED)
+        ax.text(column + 0.5, top + row + 0.5, number, **_CENTRED)
     cells.draw(ax)
     if grid.window:
         style: dict[str, Any] = {"fill": False, "linewidth": 2.2}
-        frame = Rectangle((left + x, top + y), w, h, **style)
+        frame = Rectangle((x, top + y), w, h, clip_on=False, **style)
         frame.set_edgecolor(grid.frame)
         ax.add_patch(frame)
-    middle = left + values.shape[1] / 2
+    middle = values.shape[1] / 2
     ax.text(middle, top - 0.15, grid.label, ha="center", va="bottom")
 
 

@@ -39,6 +39,7 @@ def line_chart(
             color=line.get_color(),
             va="center",
         )
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    fig.suptitle(title)
     ax.grid(visible=True)
     return fig

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import io
 import re
 import unicodedata
+from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.languages import pick
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 _drawn_language: ContextVar[str] = ContextVar("language", default="zh")
 
 STYLE = Path(__file__).with_name("notes.mplstyle")
+
+NARROW = 3.4  # inches: what the column of a phone holds
+_GAP = 0.16  # inches between panels that were moved
 
 # What the colours of the style are called in the site's style sheet.
 COLOURS = {
@@ -37,6 +45,9 @@ _TAG = re.compile(r"<[^>]*>")
 # Two decimals of a point are enough; of a factor they are not.
 _DECIMALS = re.compile(r"(?:matrix|scale)\([^)]*\)|(-?\d+\.\d\d)\d+")
 
+# What a line may be broken before: a word, or a hanzi with its punctuation.
+_PIECE = re.compile(r" *(?:[\u3400-\u9fff]|[^\s\u3400-\u9fff]+)[，。、：；！？）”]*")
+
 _REFERENCE = re.compile(r'(url\(#|href="#)([\w.-]+)')
 
 
@@ -48,6 +59,24 @@ def use_style() -> None:
     matplotlib.use("svg")
     matplotlib.style.use(STYLE)
     _adapt_renderer()
+
+
+def to_svgs(figure: Figure, language: str = "zh") -> str:
+    """Return the figure for wide screens and, where it is wider, for phones.
+
+    On a phone the same panels stand in rows that fit, each as large as
+    before, so that no text shrinks. An empty line stands between the two.
+    """
+    wide = to_svg(figure, language)
+    if figure.get_figwidth() <= NARROW or not figure.axes:
+        return wide
+    with _packed(figure, language):
+        narrow = to_svg(figure, language)
+    return (
+        wide.replace('class="figure', 'class="figure wide', 1)
+        + "\n\n"
+        + narrow.replace('class="figure', 'class="figure narrow', 1)
+    )
 
 
 def to_svg(figure: Figure, language: str = "zh") -> str:
@@ -120,17 +149,153 @@ def _set_root(svg: str, name: str) -> str:
         float(value)
         for value in re.findall(r'(?:width|height)="([\d.]+)pt"', root)
     )
-    pixels = round(width * 4 / 3)
-    # On a narrow screen a figure shrinks only as far as it can be read.
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" '
         f'xmlns:xlink="http://www.w3.org/1999/xlink" class="figure" '
         f'role="img" aria-label="{html.escape(name)}" '
-        f'width="{pixels}" height="{height * 4 / 3:.0f}" '
-        f'style="min-width: min({pixels}px, 27em)" '
+        f'width="{width * 4 / 3:.0f}" height="{height * 4 / 3:.0f}" '
         f'viewBox="0 0 {width:g} {height:g}">'
     )
     return opening + svg[len(root) :]
+
+
+@dataclass
+class _Panel:
+    """Axes that belong together, and the box in inches that they fill."""
+
+    axes: list[Axes]
+    box: Bbox
+    row: int
+
+
+@contextlib.contextmanager
+def _packed(figure: Figure, language: str) -> Iterator[None]:
+    """Set the panels of a figure in rows no wider than `NARROW`."""
+    old = figure.get_size_inches()
+    engine = figure.get_layout_engine()
+    text = figure.get_suptitle()
+    before = {
+        ax: (ax.get_position(), ax.get_in_layout()) for ax in figure.axes
+    }
+    lines = _wrapped(pick(text, language)) if text else []
+    above = 0.04 + 0.21 * len(lines)
+    rows = _rows(_panels(figure, language))
+    figure.set_layout_engine("none")
+    try:
+        heights = [max(panel.box.height for panel in row) for row in rows]
+        height = above + sum(heights) + _GAP * len(rows)
+        width = max(NARROW if text else 0.0, *map(_across, rows)) + 0.04
+        top = height - above
+        for row, tall in zip(rows, heights, strict=True):
+            left = (width - _across(row)) / 2
+            for panel in row:
+                _move(panel, left, top, old, (width, height))
+                left += panel.box.width + _GAP
+            top -= tall + _GAP
+        figure.set_size_inches(width, height)
+        if text:
+            figure.suptitle("\n".join(lines), y=1 - 0.04 / height, va="top")
+        yield
+    finally:
+        figure.set_size_inches(old)
+        if text:
+            figure.suptitle(text)
+        for ax, (place, in_layout) in before.items():
+            ax.set_position(place)
+            ax.set_in_layout(in_layout)
+        figure.set_layout_engine(engine)
+
+
+def _panels(figure: Figure, language: str) -> list[_Panel]:
+    """Find what must stay together: axes that overlap, and colour bars."""
+    from matplotlib.backends.backend_svg import RendererSVG
+    from matplotlib.transforms import Bbox
+
+    _drawn_language.set(language)
+    figure.set_dpi(72)
+    width, height = figure.get_size_inches()
+    renderer = RendererSVG(width * 72, height * 72, io.StringIO(), None, 72)
+    panels: list[_Panel] = []
+    for ax in figure.axes:
+        tight = ax.get_tightbbox(renderer)
+        if tight is None:
+            continue
+        box = Bbox(tight.get_points() / 72)
+        place = ax.get_subplotspec()
+        row = place.rowspan.start if place else 0
+        with_last = panels and (
+            ax.get_label() == "<colorbar>"
+            or ax.get_position().fully_overlaps(
+                panels[-1].axes[0].get_position()
+            )
+        )
+        if with_last:
+            panels[-1].axes.append(ax)
+            panels[-1].box = Bbox.union([panels[-1].box, box])
+        else:
+            panels.append(_Panel([ax], box, row))
+    return panels
+
+
+def _rows(panels: list[_Panel]) -> list[list[_Panel]]:
+    """Fill rows one after the other, each from one row of the figure."""
+    rows: list[list[_Panel]] = []
+    for panel in panels:
+        fits = (
+            rows
+            and rows[-1][0].row == panel.row
+            and _across([*rows[-1], panel]) <= NARROW + 0.02
+        )
+        if fits:
+            rows[-1].append(panel)
+        else:
+            rows.append([panel])
+    return rows
+
+
+def _across(row: list[_Panel]) -> float:
+    """Return the width of a row; a panel that is too wide gets squeezed."""
+    widths = [min(panel.box.width, NARROW) for panel in row]
+    return sum(widths) + _GAP * (len(row) - 1)
+
+
+def _move(
+    panel: _Panel,
+    left: float,
+    top: float,
+    old: tuple[float, float],
+    new: tuple[float, float],
+) -> None:
+    """Put a panel's top left corner to a place given in inches.
+
+    One that is too wide has its axes made narrower, not their text smaller.
+    """
+    places = [ax.get_position() for ax in panel.axes]
+    start = min(place.x0 for place in places) * old[0]
+    inner = max(place.x1 for place in places) * old[0] - start
+    kept = min(1.0, 1 - (panel.box.width - NARROW) / inner)
+    for ax, place in zip(panel.axes, places, strict=True):
+        x = left + start - panel.box.x0 + (place.x0 * old[0] - start) * kept
+        y = top - panel.box.y1 + place.y0 * old[1]
+        w, h = place.width * old[0] * kept, place.height * old[1]
+        ax.set_position((x / new[0], y / new[1], w / new[0], h / new[1]))
+
+
+def _wrapped(text: str) -> list[str]:
+    """Break a title into lines that fit: at spaces, or between hanzi."""
+    room = NARROW * 72 / 11.5 - 1  # in widths of a hanzi
+    lines, width = [""], 0.0
+    for piece in _PIECE.findall(text.replace("\n", " ")):
+        wide = sum(
+            1.0 if unicodedata.east_asian_width(c) in "WF" else 0.56
+            for c in piece
+        )
+        if lines[-1] and width + wide > room:
+            lines.append("")
+            width = 0.0
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+        width += wide
+    return [line.rstrip() for line in lines]
 
 
 def _own_ids(svg: str, name: str) -> str:

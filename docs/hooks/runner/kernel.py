@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.figures import to_svg, use_style
+from runner.figures import to_svgs, use_style
 from runner.languages import LANGUAGES
 
 
@@ -24,9 +24,12 @@ def _show_figures() -> None:
     try:
         for number in plt.get_fignums():
             for language in LANGUAGES:
+                wide, _, narrow = to_svgs(
+                    plt.figure(number), language
+                ).partition("\n\n")
                 display(  # type: ignore[no-untyped-call]
-                    {"image/svg+xml": to_svg(plt.figure(number), language)},
-                    metadata={"language": language},
+                    {"image/svg+xml": wide},
+                    metadata={"language": language, "narrow": narrow},
                     raw=True,
                 )
     finally:

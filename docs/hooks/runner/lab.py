@@ -6,16 +6,18 @@ lab and stores what came out: `python -m runner.lab LAB FOLDER`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.fences import paragraphs, wrong_caption
 from runner.keys import key
 from runner.languages import LANGUAGES, pick
 from runner.store import Store
@@ -29,11 +31,15 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a lab; `language` is empty where it is code."""
+    """One cell of a lab; `language` is empty where it is code.
+
+    A Markdown cell may be the caption of the code cell above it.
+    """
 
     language: str
     source: str
     line: int
+    caption: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ def read_lab(path: Path) -> Lab:
     found = []
     for start, cell in zip(starts, cells, strict=True):
         language = ""
+        caption = bool(cell.metadata.get("caption", False))
         if cell.cell_type == "markdown":
             language = cell.metadata.get("lang", "")
             if language not in LANGUAGES:
@@ -85,8 +92,26 @@ def read_lab(path: Path) -> Lab:
                     f"{path}:{start}: a Markdown cell needs "
                     f'lang="zh" or lang="en", not lang="{language}"'
                 )
-        found.append(Cell(language, cell.source, start + 1))
+        found.append(Cell(language, cell.source, start + 1, caption))
     return Lab(path, tuple(found))
+
+
+def wrong_captions(lab: Lab, outputs: Outputs) -> Iterator[tuple[int, str]]:
+    """Give line and problem of each code cell whose caption is not right."""
+    place = {id(cell): n for n, cell in enumerate(lab.cells)}
+    for cell, out in zip(lab.code, outputs, strict=False):
+        after = lab.cells[place[id(cell)] + 1 :]
+        captions = itertools.takewhile(lambda cell: cell.caption, after)
+        found = {caption.language: caption.source for caption in captions}
+        figures = [o for o in out if "image/svg+xml" in o.get("data", {})]
+        for language in LANGUAGES:
+            text = found.get(language, "")
+            if problem := wrong_caption(
+                paragraphs(text) if text else (),
+                draws=bool(figures),
+                prints=any("text" in o for o in out),
+            ):
+                yield cell.line, f"{language}: {problem}"
 
 
 def run_lab(lab: Lab, root: Path, *, seconds: float = 600) -> Outputs:
@@ -167,7 +192,7 @@ def compose(lab: Lab, outputs: Outputs | None, language: str) -> str:
         entry: dict[str, Any] = {
             "cell_type": "markdown" if cell.language else "code",
             "id": f"cell-{number}",
-            "metadata": {},
+            "metadata": {"caption": True} if cell.caption else {},
             "source": _words(cell.source, language),
         }
         if not cell.language:
@@ -209,7 +234,8 @@ def _in_language(
         if "text" in output:
             output["text"] = pick(output["text"], language)
         if "metadata" in output:
-            output["metadata"] = {}
+            narrow = output["metadata"].get("narrow")
+            output["metadata"] = {"narrow": narrow} if narrow else {}
         chosen.append(output)
     return chosen
 

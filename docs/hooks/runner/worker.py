@@ -61,7 +61,7 @@ def execute(source: str, path: str, line: int) -> Result:
     """
     import matplotlib.pyplot as plt
 
-    from runner.figures import to_svg, use_style
+    from runner.figures import to_svgs, use_style
 
     printed = _Printed()
     stdout = io.TextIOWrapper(printed, "utf-8", newline="", write_through=True)
@@ -86,7 +86,7 @@ def execute(source: str, path: str, line: int) -> Result:
                 "\n" * (line - 1) + source, path, "exec", dont_inherit=True
             )
             exec(code, vars(main))
-            figures = tuple(to_svg(plt.figure(n)) for n in plt.get_fignums())
+            figures = tuple(to_svgs(plt.figure(n)) for n in plt.get_fignums())
         except BaseException as problem:
             error = _cut_traceback(problem, path)
         finally:

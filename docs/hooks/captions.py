@@ -6,7 +6,7 @@ table. Its output comes first, then the caption, then its code, folded.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as etree
+import xml.etree.ElementTree as ET
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -32,35 +32,35 @@ class Captions(BlocksExtension):  # type: ignore[misc]
 class _Caption(MarkdownBlock):  # type: ignore[misc]
     NAME = "caption"
 
-    def on_create(self, parent: etree.Element) -> etree.Element:
+    def on_create(self, parent: ET.Element) -> ET.Element:
         """Open a figure that begins with the output of the block above."""
         above = _block_above(self.md, parent)
-        figure = etree.SubElement(parent, "figure", {"class": "shown"})
+        figure = ET.SubElement(parent, "figure", {"class": "shown"})
         # Without one the build fails, and `blocks.py` names the line.
         self.code = ""
         if above is not None:
             del parent[-2]
             self.code = above.folded(self.config["language"])
             self._insert(figure, above.output)
-        etree.SubElement(figure, "figcaption")
+        ET.SubElement(figure, "figcaption")
         return figure
 
-    def on_add(self, block: etree.Element) -> etree.Element:
+    def on_add(self, block: ET.Element) -> ET.Element:
         """Put what is written into the caption."""
         return block[-1]
 
-    def on_end(self, block: etree.Element) -> None:
+    def on_end(self, block: ET.Element) -> None:
         """Hide the description from the eye, and fold the code."""
         for description in list(block[-1])[1:]:
             description.set("class", "described")
         self._insert(block, self.code)
 
-    def _insert(self, figure: etree.Element, html: str) -> None:
-        part = etree.SubElement(figure, "p")
+    def _insert(self, figure: ET.Element, html: str) -> None:
+        part = ET.SubElement(figure, "p")
         part.text = self.md.htmlStash.store(html)
 
 
-def _block_above(md: Any, parent: etree.Element) -> RenderedBlock | None:
+def _block_above(md: Any, parent: ET.Element) -> RenderedBlock | None:
     """Return the block that stands last so far; None if it is no block."""
     text = (parent[-1].text or "").strip() if len(parent) else ""
     for number, html in enumerate(md.htmlStash.rawHtmlBlocks):

@@ -15,6 +15,8 @@ _TABLE = re.compile(
     r"(?:^\|.*\|\n)(?:^\|[ :|-]+\|\n)(?:^\|.*\|\n)*", re.MULTILINE
 )
 
+_HEAD = re.compile(r"<th\b")
+
 HOW = {
     "zh": {"figure": "画法", "table": "算法"},
     "en": {"figure": "How this is drawn", "table": "How this is computed"},
@@ -87,7 +89,7 @@ def render_text(text: str) -> str:
         parts.append(
             '<div class="md-typeset__scrollwrap">'
             '<div class="md-typeset__table">'
-            + _converter().convert(table[0]).replace("<th", '<th scope="col"')
+            + _HEAD.sub('<th scope="col"', _converter().convert(table[0]))
             + "</div></div>"
         )
         at = table.end()

@@ -8,6 +8,7 @@ import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -63,9 +64,14 @@ class Photos:
         x0, y0, x1, y1, flipped = _box(match["more"])
         name = self._file(match["data"], flipped)
         _, _, width, height = map(
-            float, re.search(r'viewBox="([^"]*)"', svg)[1].split()  # type: ignore[index]
+            float,
+            re.search(r'viewBox="([^"]*)"', svg)[1].split(),  # type: ignore[index]
         )
-        sharp = "; image-rendering: pixelated" if "pixelated" in match["more"] else ""
+        sharp = (
+            "; image-rendering: pixelated"
+            if "pixelated" in match["more"]
+            else ""
+        )
         left, top = 100 * x0 / width, 100 * y0 / height
         wide, high = 100 * (x1 - x0) / width, 100 * (y1 - y0) / height
         return (
@@ -77,7 +83,8 @@ class Photos:
     def _file(self, data: str, flipped: bool) -> str:
         """Keep a picture without loss, in as few channels as it has."""
         image: Image.Image = Image.open(io.BytesIO(base64.b64decode(data)))
-        if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+        alpha: Any = image.getextrema()[-1]
+        if image.mode == "RGBA" and alpha == (255, 255):
             image = image.convert("RGB")
         if flipped:
             image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)

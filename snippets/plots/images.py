@@ -31,7 +31,7 @@ def image_row(
     """
     ratios = [image.shape[1] / image.shape[0] for image in images.values()]
     inner = width - 0.1 * len(ratios)
-    height = inner / sum(ratios) + 0.75
+    height = inner / sum(ratios) + 0.6
     fig, axes = plt.subplots(
         1,
         len(ratios),

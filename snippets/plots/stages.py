@@ -1,6 +1,8 @@
 """Draw a network as the shapes that pass through it."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -87,12 +89,12 @@ def _draw_arrow(ax: Axes, layer: str) -> None:
         arrowprops={"arrowstyle": "->", "color": "C1", "lw": 1.5},
     )
     middle, above = -ARROW / 2, 0.12
-    style = {"color": "C1", "ha": "center", "va": "bottom", "fontsize": 9}
-    ax.text(middle, above, layer, **style)
+    style: dict[str, Any] = {"color": "C1", "ha": "center", "va": "bottom"}
+    ax.text(middle, above, layer, fontsize=9, **style)
 
 
 def _sheets(channels: int) -> int:
-    return round(channels**0.5)
+    return max(1, round(math.sqrt(channels)))
 
 
 def _step(shape: Shape, scale: float) -> float:

@@ -20,7 +20,7 @@ def words(fig):
 def squares(fig):
     """Count the drawn cells by the colour of their fill."""
     found = {}
-    for patch in fig.axes[0].patches:
+    for patch in (patch for ax in fig.axes for patch in ax.patches):
         if not isinstance(patch, Rectangle) and patch.get_fill():
             colour = tuple(round(c, 3) for c in patch.get_facecolor())
             count = int((patch.get_path().codes == 1).sum())
@@ -100,10 +100,10 @@ def test_chinese_is_counted_twice_as_wide():
 
 def test_slides_show_input_kernel_and_output():
     panels = [
-        Slide("a", 7, 3, 5),
-        Slide("b", 7, 3, 7, padding=1),
-        Slide("c", 7, 3, 3, stride=2),
-        Slide("d", 7, 3, 3, dilation=2),
+        Slide("a", 7, 3),
+        Slide("b", 7, 3, padding=1),
+        Slide("c", 7, 3, stride=2),
+        Slide("d", 7, 3, dilation=2),
     ]
     fig = slides(panels, title="t")
     assert fills(fig, "C0") == 4 * 49
@@ -112,9 +112,41 @@ def test_slides_show_input_kernel_and_output():
     assert [word for word in words(fig) if word] == ["a", "b", "c", "d"]
 
 
+def test_a_slide_counts_the_places_of_its_window():
+    x = np.zeros(9)
+    for size in range(1, 9):
+        for kernel in (1, 2, 3):
+            for stride in (1, 2, 5):
+                slide = Slide("", size, kernel, stride)
+                starts = [
+                    i
+                    for i in range(size)
+                    if len(x[:size][i:][:kernel]) == kernel
+                ]
+                if starts:
+                    assert slide.output == len(starts[::stride])
+                else:
+                    with pytest.raises(ValueError, match="does not fit"):
+                        slides([slide], title="t")
+
+
+def test_each_grid_has_axes_of_its_own_and_cells_of_one_size():
+    fig = number_grids(
+        [Grid(np.ones((5, 5)), "x"), Grid(np.ones((2, 3)), "w")], title="t"
+    )
+    assert len(fig.axes) == 2
+    sides = {
+        round(
+            float(np.diff(ax.transData.transform([(0, 0), (1, 0)])[:, 0])[0]), 6
+        )
+        for ax in fig.axes
+    }
+    assert len(sides) == 1
+
+
 def test_a_single_window_has_no_second_one():
-    once = slides([Slide("a", 3, 3, 1)], title="t")
-    twice = slides([Slide("a", 4, 3, 2)], title="t")
+    once = slides([Slide("a", 3, 3)], title="t")
+    twice = slides([Slide("a", 4, 3)], title="t")
     dashed = [
         sum(p.get_linestyle() not in ("-", "solid") for p in f.axes[0].patches)
         for f in (once, twice)

@@ -33,5 +33,7 @@ def test_curves_of_one_role_share_a_colour_and_differ_in_marker():
 
 
 def test_axes_and_figure_are_named():
-    (ax,) = chart().axes
-    assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("t", "x", "y")
+    fig = chart()
+    (ax,) = fig.axes
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x", "y")
+    assert fig.get_suptitle() == "t"

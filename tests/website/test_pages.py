@@ -22,8 +22,8 @@ FORMULA = re.compile(
     r"\$\$(.+?)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<!\s)\$", re.DOTALL
 )
 SECTIONS = [
-    "from-the-notes",
     "idea",
+    "from-the-notes",
     "code",
     "use",
     "numbers",
@@ -31,6 +31,10 @@ SECTIONS = [
     "questions",
     "references",
 ]
+
+
+CAPTION = re.compile(r"\n\n? *(/{3,}) caption\n(.*?)^ *\1$", re.M | re.S)
+OPEN_BLOCKS, OPEN_LINES, PITFALLS = 10, 15, 4
 
 
 def read(page: str) -> tuple[str, str]:
@@ -45,6 +49,21 @@ def fences(text: str, info: str = "") -> list[tuple[str, str]]:
         if info in ("", kind.strip()):
             found.append((kind.strip(), "\n".join(lines)))
     return found
+
+
+def open_blocks(text: str) -> list[str]:
+    """List the code that a page teaches: blocks without a caption."""
+    return [
+        match[4]
+        for match in FENCE.finditer(text)
+        if match[3] == "python" and not CAPTION.match(text, match.end())
+    ]
+
+
+def section(text: str, name: str) -> str:
+    """Return a section of a page, its heading left out."""
+    body = text.split(f"{{#{name}}}\n", 1)[1]
+    return re.split(r"^## ", body, maxsplit=1, flags=re.M)[0]
 
 
 def prose(text: str) -> str:
@@ -183,6 +202,37 @@ def test_a_topic_has_every_part_in_order(page: str) -> None:
         if level == "##"
     ]
     assert anchors == SECTIONS
+
+
+@pytest.mark.parametrize("page", TOPICS)
+@pytest.mark.parametrize("language", [0, 1], ids=["zh", "en"])
+class TestATopicIsSeenBeforeItIsRead:
+    def test_a_figure_stands_before_the_first_section(
+        self, page: str, language: int
+    ) -> None:
+        opening = read(page)[language].split("\n## ")[0]
+        (block,) = FENCE.finditer(opening)
+        assert block[3] == "python"
+        assert CAPTION.match(opening, block.end())
+
+    def test_what_is_taught_is_short(self, page: str, language: int) -> None:
+        blocks = open_blocks(read(page)[language])
+        assert 1 <= len(blocks) <= OPEN_BLOCKS
+        long = [b for b in blocks if len(b.splitlines()) > OPEN_LINES]
+        assert long == []
+
+    def test_pitfalls_are_few(self, page: str, language: int) -> None:
+        pitfalls = section(read(page)[language], "pitfalls")
+        names = re.findall(r"^### |^- \*\*", pitfalls, flags=re.M)
+        assert 1 <= len(names) <= PITFALLS
+
+    def test_an_exercise_is_left_open(self, page: str, language: int) -> None:
+        questions = section(read(page)[language], "questions")
+        (exercise,) = re.findall(
+            r'^!!! example "[^"]+"\n(.*?)(?=^\S|\Z)', questions, re.M | re.S
+        )
+        ((_, check),) = fences(exercise, "python")
+        assert "assert " in check
 
 
 @pytest.mark.parametrize("page", TOPICS)

@@ -46,7 +46,9 @@ _TAG = re.compile(r"<[^>]*>")
 _DECIMALS = re.compile(r"(?:matrix|scale)\([^)]*\)|(-?\d+\.\d\d)\d+")
 
 # What a line may be broken before: a word, or a hanzi with its punctuation.
-_PIECE = re.compile(r" *(?:[\u3400-\u9fff]|[^\s\u3400-\u9fff]+)[，。、：；！？）”]*")
+_PIECE = re.compile(
+    r" *(?:[\u3400-\u9fff]|[^\s\u3400-\u9fff]+)[，。、：；！？）”]*"
+)
 
 _REFERENCE = re.compile(r'(url\(#|href="#)([\w.-]+)')
 
@@ -171,12 +173,13 @@ class _Panel:
 @contextlib.contextmanager
 def _packed(figure: Figure, language: str) -> Iterator[None]:
     """Set the panels of a figure in rows no wider than `NARROW`."""
-    old = figure.get_size_inches()
+    old = figure.get_figwidth(), figure.get_figheight()
     engine = figure.get_layout_engine()
     text = figure.get_suptitle()
-    before = {
-        ax: (ax.get_position(), ax.get_in_layout()) for ax in figure.axes
-    }
+    before = [
+        (ax, ax.get_position(True), ax.get_position(), ax.get_in_layout())
+        for ax in figure.axes
+    ]
     lines = _wrapped(pick(text, language)) if text else []
     above = 0.04 + 0.21 * len(lines)
     rows = _rows(_panels(figure, language))
@@ -200,8 +203,9 @@ def _packed(figure: Figure, language: str) -> Iterator[None]:
         figure.set_size_inches(old)
         if text:
             figure.suptitle(text)
-        for ax, (place, in_layout) in before.items():
-            ax.set_position(place)
+        for ax, asked, place, in_layout in before:
+            ax.set_position(asked, "original")
+            ax.set_position(place, "active")
             ax.set_in_layout(in_layout)
         figure.set_layout_engine(engine)
 
@@ -214,7 +218,8 @@ def _panels(figure: Figure, language: str) -> list[_Panel]:
     _drawn_language.set(language)
     figure.set_dpi(72)
     width, height = figure.get_size_inches()
-    renderer = RendererSVG(width * 72, height * 72, io.StringIO(), None, 72)
+    svg: Any = RendererSVG
+    renderer = svg(width * 72, height * 72, io.StringIO(), None, 72)
     panels: list[_Panel] = []
     for ax in figure.axes:
         tight = ax.get_tightbbox(renderer)

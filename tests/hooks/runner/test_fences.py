@@ -4,7 +4,7 @@ import pytest
 import pytest_codeblocks
 from markdown import Markdown
 
-from runner.fences import Block, blank_fences, find_blocks
+from runner.fences import Block, blank_fences, find_blocks, wrong_caption
 
 
 def codes(markdown):
@@ -210,3 +210,45 @@ def test_markdown_takes_the_same_fences_for_blocks():
     )
     assert rendered(page) == codes(page)
     assert len(rendered(page)) == 4
+
+
+class TestCaptions:
+    FENCE = "```python\nx = 1\n```\n"
+
+    def caption(self, after, indent=""):
+        lines = (self.FENCE + after).splitlines()
+        text = "".join(f"{indent}{line}\n" for line in lines)
+        (block,) = find_blocks(text, "p.md")
+        return block.caption
+
+    @pytest.mark.parametrize("gap", ["", "\n"])
+    @pytest.mark.parametrize("indent", ["", "    "])
+    def test_paragraphs_of_the_caption_under_a_block(self, gap, indent):
+        after = f"{gap}/// caption\nOne\nmore.\n\nTwo.\n///\n"
+        assert self.caption(after, indent) == ("One\nmore.", "Two.")
+
+    @pytest.mark.parametrize(
+        "after",
+        ["", "text\n", "\n\n/// caption\nFar.\n///\n", "/// note\n///\n"],
+    )
+    def test_without_one_a_block_has_none(self, after):
+        assert self.caption(after) == ()
+
+    @pytest.mark.parametrize(
+        ("caption", "draws", "prints", "told"),
+        [
+            ((), False, True, ""),
+            ((), True, False, "no caption"),
+            (("a", "b"), True, False, ""),
+            (("a", "b"), True, True, ""),
+            (("a",), True, True, "two paragraphs, not 1"),
+            (("a", "b", "c"), True, False, "two paragraphs, not 3"),
+            (("a",), False, True, ""),
+            (("a", "b"), False, True, "one paragraph, not 2"),
+            (("a",), False, False, "neither draws nor prints"),
+        ],
+    )
+    def test_what_a_caption_owes(self, caption, draws, prints, told):
+        found = wrong_caption(caption, draws=draws, prints=prints)
+        assert told in found
+        assert bool(found) == bool(told)

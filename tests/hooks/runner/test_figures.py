@@ -9,7 +9,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from runner.figures import COLOURS, STYLE, clean_svg, title, to_svg, use_style
+from runner.figures import (
+    COLOURS,
+    STYLE,
+    _packed,
+    _wrapped,
+    clean_svg,
+    title,
+    to_svg,
+    to_svgs,
+    use_style,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 HREF = "{http://www.w3.org/1999/xlink}href"
@@ -362,3 +372,102 @@ def test_the_style_is_set_twice_as_well_as_once():
     before = to_svg(figure())
     use_style()
     assert to_svg(figure()) == before
+
+
+class TestOnAPhone:
+    """A figure too wide for a phone is packed anew, panel by panel."""
+
+    @staticmethod
+    def texts(svg):
+        """Give each word of a figure with its size in points."""
+        return re.findall(
+            r'<text style="font-size: ([\d.]+)px|>([^<>]+)</text>', svg
+        )
+
+    @staticmethod
+    def widths(svgs):
+        return [float(w) for w in re.findall(r'<svg[^>]* width="(\d+)"', svgs)]
+
+    def row(self, panels, width=6.4):
+        fig, axes = plt.subplots(1, panels, figsize=(width, 2))
+        for n, ax in enumerate(np.atleast_1d(axes)):
+            ax.imshow(np.eye(3))
+            ax.set_title(f"panel {n}")
+        fig.suptitle("A row of panels")
+        return fig
+
+    def test_a_figure_that_fits_is_drawn_once(self):
+        assert self.widths(to_svgs(self.row(1, width=3))) == [288]
+
+    def test_a_wide_one_is_drawn_for_both(self):
+        wide, narrow = self.widths(to_svgs(self.row(4)))
+        assert wide == 614
+        assert narrow <= 332
+
+    def test_every_panel_and_word_is_kept_at_its_size(self):
+        wide, narrow = to_svgs(self.row(4)).split("\n\n")
+        assert words(wide) == words(narrow)
+        sizes = [
+            set(re.findall(r"font-size: ([\d.]+)px", s)) for s in (wide, narrow)
+        ]
+        assert sizes[0] == sizes[1] != set()
+
+    def test_four_panels_stand_two_by_two(self):
+        fig = self.row(4)
+        with _packed(fig, "en"):
+            places = [ax.get_position() for ax in fig.axes]
+        tops = [round(place.y1, 3) for place in places]
+        assert tops[0] == tops[1] > tops[2] == tops[3]
+        assert places[0].x1 < places[1].x0
+        assert places[2].x1 < places[3].x0
+
+    def test_nothing_reaches_over_the_edge(self):
+        fig = self.row(3)
+        with _packed(fig, "en"):
+            for ax in fig.axes:
+                box = ax.get_tightbbox()
+                assert box.x0 >= -1
+                assert box.x1 <= fig.bbox.x1 + 1
+                assert box.y0 >= -1
+                assert box.y1 <= fig.bbox.y1 + 1
+
+    def test_a_wide_panel_gets_narrower_axes_and_the_same_text(self):
+        fig, ax = plt.subplots()
+        ax.plot([1, 2], [3, 4])
+        fig.suptitle("one")
+        wide, narrow = to_svgs(fig).split("\n\n")
+        assert self.widths(narrow)[0] <= 332
+        sizes = [
+            set(re.findall(r"font-size: ([\d.]+)px", s)) for s in (wide, narrow)
+        ]
+        assert sizes[0] == sizes[1] != set()
+
+    def test_a_colour_bar_stays_with_its_axes(self):
+        fig, ax = plt.subplots()
+        fig.colorbar(ax.imshow(np.eye(9)))
+        fig.suptitle("one")
+        with _packed(fig, "en"):
+            image, bar = (ax.get_position() for ax in fig.axes)
+        assert image.x1 <= bar.x0
+        assert bar.y1 <= image.y1 + 0.02
+
+    def test_the_figure_is_left_as_it_was(self):
+        fig = self.row(4)
+        once = to_svgs(fig)
+        assert to_svgs(fig) == once
+        assert fig.get_figwidth() == pytest.approx(6.4)
+
+    @pytest.mark.parametrize(
+        ("text", "lines"),
+        [
+            ("short", ["short"]),
+            ("one two " * 8, None),
+            ("四张图并排，在手机上两两成行：标题太长时自动换行，不缩小", None),
+        ],
+    )
+    def test_a_long_title_is_broken_and_loses_nothing(self, text, lines):
+        found = _wrapped(text)
+        assert "".join(found).replace(" ", "") == text.replace(" ", "")
+        assert lines in (None, found)
+        assert lines or len(found) > 1
+        assert all(line[0] not in "，。、：；？！）”" for line in found)

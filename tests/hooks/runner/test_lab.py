@@ -231,7 +231,7 @@ def test_nothing_random_stands_in_the_notebook(composed):
         for output in cell["outputs"]:
             assert output.get("execution_count") is None
             assert not {"transient", "display_id"} & set(output)
-            assert output.get("metadata", {}) == {}
+            assert set(output.get("metadata", {})) <= {"narrow"}
 
 
 def test_running_leaves_the_project_as_it_was(done):

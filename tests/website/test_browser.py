@@ -92,6 +92,37 @@ def test_a_page_asks_no_other_site_and_fits_its_window(
     assert shown == {"light": "default", "dark": "slate"}[scheme]
 
 
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_figure_fits_a_phone_and_its_text_can_be_read_there(
+    open_page: Any, path: str, prefix: str
+) -> None:
+    page, _ = open_page(prefix + path, viewport={"width": 390, "height": 800})
+    page.evaluate(
+        "document.querySelectorAll('details').forEach(d => d.open = true)"
+    )
+    found = page.evaluate(
+        """() => {
+          const seen = [...document.querySelectorAll('.drawing svg')]
+            .filter(svg => svg.getBoundingClientRect().width);
+          const small = [], wide = [];
+          for (const svg of seen) {
+            const box = svg.closest('.drawing');
+            if (box.scrollWidth > box.clientWidth + 1) wide.push(svg.ariaLabel);
+            const scale = svg.getBoundingClientRect().width
+              / svg.viewBox.baseVal.width;
+            for (const text of svg.querySelectorAll('text')) {
+              const size = parseFloat(getComputedStyle(text).fontSize) * scale;
+              if (size < 11.95) small.push([svg.ariaLabel, size]);
+            }
+          }
+          return {seen: seen.length, small, wide};
+        }"""
+    )
+    assert (found["small"], found["wide"]) == ([], [])
+    assert found["seen"] or path in ("claims/", "glossary/")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_of_figures_can_be_read_in_light_and_dark(
     open_page: Any, scheme: str
@@ -111,7 +142,9 @@ def test_text_of_figures_can_be_read_in_light_and_dark(
 @pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
 def test_the_copy_button_copies_the_block(open_page: Any, prefix: str) -> None:
     page, _ = open_page(prefix + "networks/lenet/")
-    block = page.locator(".block .highlight").first
+    figure = page.locator("figure.shown").first
+    figure.locator("summary").click()
+    block = figure.locator(".highlight")
     code = block.locator("code").inner_text()
     assert "draw_stages(" in code
     block.hover()

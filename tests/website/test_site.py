@@ -82,9 +82,9 @@ def test_figures_are_the_same_in_both_languages(site: Path, page: str) -> None:
         return [
             tuple(
                 len(block.select(s))
-                for s in ("svg.figure", "table", ".printed")
+                for s in (".drawing", "table", ".printed")
             )
-            for block in soup.select(".block")
+            for block in soup.select(".block, figure.shown")
         ]
 
     zh, en = built(site, page, "zh"), built(site, page, "en")
@@ -100,6 +100,32 @@ def test_every_figure_has_a_name(site: Path) -> None:
             assert figure["aria-label"].strip(), path
             seen += 1
     assert seen > 20
+
+
+def test_every_figure_has_a_caption_and_a_description(site: Path) -> None:
+    seen = 0
+    for path, soup in pages(site):
+        for drawing in soup.select(".drawing"):
+            figure = drawing.find_parent("figure", class_="shown")
+            assert figure is not None, path
+            shown, described = figure.select("figcaption > p")
+            assert not shown.has_attr("class")
+            assert described["class"] == ["described"]
+            assert len(described.get_text()) > 15, path
+            seen += 1
+    assert seen > 20
+
+
+def test_photographs_are_files_and_load_when_they_are_seen(site: Path) -> None:
+    used = set()
+    for path, soup in pages(site):
+        html = path.read_text("utf-8")
+        assert not re.search(r"data:image/\w+;base64,[^\"]{2500}", html), path
+        for image in soup.select(".photos img"):
+            assert image["loading"] == "lazy"
+            used.add((path.parent / image["src"]).resolve())
+    kept = set((site / "assets" / "images").glob("*.webp"))
+    assert {file.resolve() for file in kept} == used != set()
 
 
 def test_formulas_are_mathml_and_nothing_is_left_as_tex(site: Path) -> None:
@@ -122,7 +148,9 @@ def test_no_number_is_typed(site: Path, page: str, language: str) -> None:
     paragraph that gives its source.
     """
     shown = built(site, page, language)
-    computed = " ".join(tag.get_text(" ") for tag in shown.select(".block"))
+    computed = " ".join(
+        tag.get_text(" ") for tag in shown.select(".block, figure.shown")
+    )
     computed = computed.replace(",", "").replace("_", "")
     source = ({"zh": ZH, "en": EN}[language] / page).read_text("utf-8")
     typed = [
@@ -146,7 +174,7 @@ def test_labs_are_shown_in_one_language_and_can_be_downloaded(
             continue
         notebook = path.parent / f"{path.parent.name}.ipynb"
         nbformat.validate(json.loads(notebook.read_text("utf-8")))
-        assert soup.select(".block .output")
+        assert soup.select(".block .output, figure.shown .output")
         found += 1
     assert found >= 2
 

@@ -11,7 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LIBRARIES = ("numpy", "torch", "matplotlib", "scikit-learn")
+# The names that libraries are imported by, and those they are installed by.
+LIBRARIES = {
+    "numpy": "numpy",
+    "torch": "torch",
+    "matplotlib": "matplotlib",
+    "sklearn": "scikit-learn",
+}
 
 
 def key(source: str, root: Path, *, package: str = "snippets") -> str:
@@ -53,11 +59,37 @@ def imported_files(
     return sorted(found)
 
 
+def library_modules(
+    source: str, root: Path, *, package: str = "snippets"
+) -> set[str]:
+    """Name the modules of libraries that running `source` loads.
+
+    Raises SyntaxError when the source, or a file of `package` that it
+    imports, cannot be parsed.
+    """
+    files = imported_files(source, root, package=package)
+    found: set[str] = set()
+    for text in (source, *(path.read_text("utf-8") for path in files)):
+        found |= _library_modules(text)
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _library_modules(source: str) -> frozenset[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module or "")
+    return frozenset(n for n in names if n.split(".")[0] in LIBRARIES)
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Give the versions of Python and of the libraries that are installed."""
     found = {"python": sys.version.split()[0]}
-    for library in LIBRARIES:
+    for library in LIBRARIES.values():
         try:
             found[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:

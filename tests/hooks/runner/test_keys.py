@@ -1,7 +1,7 @@
 import pytest
 
 from runner import keys
-from runner.keys import imported_files, key
+from runner.keys import imported_files, key, library_modules
 
 BASE = 'import numpy as np\n\nx = np.ones(3)\nprint("sum", x.sum())\n'
 
@@ -247,3 +247,16 @@ def test_every_snippet_is_seen_by_a_block_that_imports_it(repository):
         assert path in imported_files(f"import {module}\n", repository) or (
             path.name == "__init__.py"
         )
+
+
+def test_modules_of_libraries_are_found_in_a_block_and_its_snippets(
+    project, write
+):
+    write(project / "snippets" / "deep.py", "from torch.nn import functional\n")
+    write(project / "snippets" / "top.py", "from . import deep\nimport numpy\n")
+    block = "import json\nimport sklearn.datasets\nimport snippets.top\n"
+    assert library_modules(block, project) == {
+        "numpy",
+        "sklearn.datasets",
+        "torch.nn",
+    }

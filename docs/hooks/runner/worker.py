@@ -19,6 +19,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+# More than any reader reads, or any page should carry.
+MOST_TEXT = 200_000  # bytes
+MOST_DRAWN = 2_000_000
+
 
 @dataclass(frozen=True)
 class Result:
@@ -93,7 +97,23 @@ def execute(source: str, path: str, line: int) -> Result:
             plt.close("all")
             sys.modules["__main__"] = main_before
             os.chdir(home)
-    return Result(printed.text(), figures, error)
+    text = printed.text()
+    if not error:
+        error = _excess(text, figures)
+        if error:
+            text, figures = text[:1000], ()
+    return Result(text, figures, error)
+
+
+def _excess(text: str, figures: tuple[str, ...]) -> str:
+    """Say what a page could not carry; nothing if it can."""
+    printed = len(text.encode())
+    if printed > MOST_TEXT:
+        return f"the block printed {printed:,} bytes; {MOST_TEXT:,} at most"
+    drawn = sum(len(figure.encode()) for figure in figures)
+    if drawn > MOST_DRAWN:
+        return f"the block drew {drawn:,} bytes; {MOST_DRAWN:,} at most"
+    return ""
 
 
 def serve(source: str, path: str, line: int, connection: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+import xml.etree.ElementTree as ET
 
 import markdown
+from markdown.treeprocessors import Treeprocessor
 
 from photos import Photos
 from runner.worker import Result
@@ -14,6 +16,10 @@ from runner.worker import Result
 _TABLE = re.compile(
     r"(?:^\|.*\|\n)(?:^\|[ :|-]+\|\n)(?:^\|.*\|\n)*", re.MULTILINE
 )
+
+# Without a scheme an address is relative; a character of a scheme that is
+# written as an entity would not match.
+_SAFE = re.compile(r"https?://|#|(?!//)[\w./-]+(?:[#?]|$)")
 
 _HEAD = re.compile(r"<th\b")
 
@@ -97,9 +103,22 @@ def render_text(text: str) -> str:
     return "".join(parts)
 
 
+class _SafeLinks(Treeprocessor):  # type: ignore[misc]
+    """Unlink what leads neither to a page nor to a place on this one."""
+
+    def run(self, root: ET.Element) -> None:
+        for element in root.iter():
+            for name in ("href", "src"):
+                address = element.get(name)
+                if address is not None and not _SAFE.match(address):
+                    del element.attrib[name]
+
+
 def _converter() -> markdown.Markdown:
     """Return a converter that takes `<` for what was printed, not for HTML."""
     converter = markdown.Markdown(extensions=["tables"])
+    # After inline patterns have made the links, before characters return.
+    converter.treeprocessors.register(_SafeLinks(), "safe_links", 5)
     converter.preprocessors.deregister("html_block")
     converter.inlinePatterns.deregister("html")
     return converter

@@ -144,3 +144,33 @@ def test_a_result_shows_text_then_figures_then_the_failure():
 def test_an_empty_result_shows_nothing():
     assert render_result(Result()) == ""
     assert render_result(Result(stdout=" \n\n")) == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(3)",
+        "JavaScript:alert(3)",
+        "java&#x09;script:alert(3)",
+        "&#106;avascript:alert(3)",
+        "data:text/html,x",
+        "vbscript:x",
+        "//elsewhere.example/x",
+        "file:///etc/passwd",
+    ],
+)
+@pytest.mark.parametrize("sign", ["", "!"])
+def test_a_printed_link_leads_nowhere_dangerous(address, sign):
+    html = render_text(f"| a |\n| --- |\n| {sign}[x]({address}) |\n")
+    for element in tree(html).iter():
+        assert not {"href", "src"} & set(element.attrib), html
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://example.org/a?b=c#d", "http://example.org", "#here", "../a/b.md"],
+)
+def test_a_printed_link_to_a_page_stays(address):
+    html = render_text(f"| a |\n| --- |\n| [x]({address}) |\n")
+    (link,) = tree(html).iter("a")
+    assert link.get("href") == address

@@ -81,8 +81,7 @@ def test_figures_are_the_same_in_both_languages(site: Path, page: str) -> None:
         """Count figures, tables and printed texts under each block."""
         return [
             tuple(
-                len(block.select(s))
-                for s in (".drawing", "table", ".printed")
+                len(block.select(s)) for s in (".drawing", "table", ".printed")
             )
             for block in soup.select(".block, figure.shown")
         ]

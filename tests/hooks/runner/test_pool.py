@@ -15,6 +15,8 @@ from runner.pool import ENVIRONMENT, run_blocks
 
 pytestmark = pytest.mark.xdist_group("blocks")
 
+HOOKS = Path(__file__).parents[3] / "docs" / "hooks"
+
 PLOT = """
 import matplotlib.pyplot as plt
 
@@ -179,10 +181,46 @@ def test_a_block_may_remove_or_lock_the_folder_it_runs_in(run):
     assert [r.stdout for r in results] == ["removed\n", "locked\n"]
 
 
-def test_five_megabytes_of_print_arrive_whole(run):
-    [result] = run("for n in range(50_000):\n    print('x' * 99)\n")
+def test_all_that_a_page_can_carry_arrives_whole(run):
+    [result] = run("for n in range(2_000):\n    print('x' * 99)\n")
     assert result.error == ""
-    assert result.stdout == ("x" * 99 + "\n") * 50_000
+    assert result.stdout == ("x" * 99 + "\n") * 2_000
+
+
+def test_libraries_are_loaded_once_before_the_blocks_start(project, tmp_path):
+    """Those that a snippet imports too, and none that no block needs.
+
+    In a process of its own: one that has run blocks keeps its template.
+    """
+    package = project / "snippets"
+    package.mkdir(exist_ok=True)
+    (package / "heavy.py").write_text("import torch.utils.flop_counter\n")
+    script = """
+        import sys
+        from pathlib import Path
+
+        from runner.fences import Block
+        from runner.pool import run_blocks
+        from runner.store import Store
+
+        names = ["torch.utils.flop_counter", "sklearn.datasets"]
+        source = (
+            f"import sys\\nprint([m for m in {names} if m in sys.modules])\\n"
+            "if len(sys.argv) > 99:\\n    import snippets.heavy\\n"
+        )
+        root, store = map(Path, sys.argv[1:])
+        block = Block("a.md", 1, source)
+        results = run_blocks([block], root=root, store=Store(store))
+        print(results[source].stdout or results[source].error)
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", dedent(script), project, tmp_path / "store"],
+        env=os.environ | {"PYTHONPATH": str(HOOKS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "['torch.utils.flop_counter']"
 
 
 def test_a_block_may_show_its_figures_as_a_reader_does(
@@ -527,6 +565,22 @@ def test_two_blocks_with_syntax_errors_are_told_apart(run):
     first, second = run("a = (\n", "b = [\n")
     assert "line 7" in first.error
     assert "line 107" in second.error
+
+
+def test_a_block_that_prints_more_than_a_page_can_carry_fails(fail):
+    error = fail("print('x' * 200_000)\n")
+    assert error == "the block printed 200,001 bytes; 200,000 at most"
+
+
+def test_a_block_that_draws_more_than_a_page_can_carry_fails(fail):
+    source = (
+        "import matplotlib.pyplot as plt\nimport numpy as np\n"
+        "plt.plot(np.random.default_rng(0).random(200_000), ',')\n"
+        "plt.suptitle('t')\n"
+    )
+    assert re.fullmatch(
+        r"the block drew [\d,]+ bytes; 2,000,000 at most", fail(source)
+    )
 
 
 def test_a_figure_without_title_fails(fail):

@@ -74,6 +74,11 @@ FAILURES = {
         "snippets/one.py:other: the file has no such region",
     ),
     "fence": ("```python\nprint(1)", 2, "never closed"),
+    "explorer": (
+        "//// explorer | conf\nA figure.\n////",
+        2,
+        "`explorer | conf`: the explorers there are: conv",
+    ),
 }
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
+import re
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
-from shared import language, root
+from shared import Term, language, terms
 
 MARK = "<!-- terms -->"
+
+
+def anchor(term: Term) -> str:
+    """Return the name of a term's row, the same in both languages."""
+    return re.sub(r"[^a-z0-9]+", "-", term.short.lower()).strip("-")
 
 
 @event_priority(60)
@@ -22,19 +26,17 @@ def on_page_markdown(
     """Put the table of terms where the page asks for it."""
     if MARK not in markdown:
         return markdown
-    return markdown.replace(
-        MARK, _table(root(config) / "docs" / "terms.csv", language(config))
-    )
+    return markdown.replace(MARK, _table(terms(config), language(config)))
 
 
-def _table(path: Path, spoken: str) -> str:
+def _table(known: list[Term], spoken: str) -> str:
     """Return the terms as a Markdown table, the page's language first."""
     other = {"zh": "en", "en": "zh"}[spoken]
     heads = {"zh": "中文", "en": "English"}
-    with path.open(encoding="utf-8", newline="") as file:
-        terms = sorted(
-            csv.DictReader(file), key=lambda term: term["en"].lower()
-        )
     rows = [f"| {heads[spoken]} | {heads[other]} |", "| --- | --- |"]
-    rows += [f"| {term[spoken]} | {term[other]} |" for term in terms]
+    rows += [
+        f'| <span id="{anchor(term)}">{getattr(term, spoken)}</span> '
+        f"| {getattr(term, other)} |"
+        for term in known
+    ]
     return "\n".join(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 from dataclasses import dataclass, field
@@ -63,6 +64,19 @@ class State:
 state = State()
 
 
+@dataclass(frozen=True)
+class Term:
+    """A term of the field, in both languages."""
+
+    zh: str
+    en: str
+
+    @property
+    def short(self) -> str:
+        """The English without what stands in brackets."""
+        return self.en.partition(" (")[0]
+
+
 def root(config: MkDocsConfig) -> Path:
     """Return the folder of the project."""
     return Path(config.config_file_path).resolve().parent
@@ -90,3 +104,11 @@ def pages(config: MkDocsConfig) -> list[tuple[str, str]]:
         for each in LANGUAGES
         for path in sorted((top / "docs" / each).rglob("*.md"))
     ]
+
+
+def terms(config: MkDocsConfig) -> list[Term]:
+    """List the terms of docs/terms.csv in the order of the English ones."""
+    path = root(config) / "docs" / "terms.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        found = [Term(row["zh"], row["en"]) for row in csv.DictReader(file)]
+    return sorted(found, key=lambda term: term.en.lower())

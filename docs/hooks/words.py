@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 
 import jieba
 from mkdocs.config.defaults import MkDocsConfig
 
-from shared import cache, language, root
+from shared import cache, language, terms
 
 
 def on_pre_build(config: MkDocsConfig) -> None:
@@ -19,7 +18,5 @@ def on_pre_build(config: MkDocsConfig) -> None:
     folder = cache(config) / "jieba"
     folder.mkdir(parents=True, exist_ok=True)
     jieba.dt.tmp_dir = str(folder)
-    path = root(config) / "docs" / "terms.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        for term in csv.DictReader(file):
-            jieba.add_word(term["zh"])
+    for term in terms(config):
+        jieba.add_word(term.zh)

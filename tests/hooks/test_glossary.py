@@ -1,10 +1,12 @@
 import csv
+import re
 
 import pytest
-from glossary import MARK, on_page_markdown
 from markdown import markdown
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+
+from glossary import MARK, on_page_markdown
 
 TERMS = "en,zh,note\nkernel,卷积核,\nChannel,通道,not 频道\nbias,偏置,\n"
 
@@ -24,7 +26,10 @@ def fill(tmp_path, write):
 
 def rows(table):
     return [
-        [cell.strip() for cell in line.strip("|").split("|")]
+        [
+            re.sub("<.*?>", "", cell).strip()
+            for cell in line.strip("|").split("|")
+        ]
         for line in table.strip().split("\n")
     ]
 
@@ -80,9 +85,21 @@ def test_all_terms_of_the_notes_are_in_the_table(fill, repository, language):
     terms = list(csv.DictReader(text.splitlines()))
     html = markdown(fill(MARK, language, text), extensions=["tables"])
     assert html.count("<tr>") == len(terms) + 1 > 20
+    cells = set(re.findall("<td>(.*?)</td>", re.sub("</?span.*?>", "", html)))
     for term in terms:
-        assert f"<td>{term['en']}</td>" in html
-        assert f"<td>{term['zh']}</td>" in html
+        assert {term["en"], term["zh"]} <= cells
+
+
+def test_rows_have_the_same_anchors_in_both_languages(fill, repository):
+    text = (repository / "docs" / "terms.csv").read_text("utf-8")
+    zh, en = (
+        re.findall('id="(.*?)"', fill(MARK, language, text))
+        for language in ("zh", "en")
+    )
+    assert zh == en
+    assert len(set(en)) == len(en) == text.count("\n") - 1
+    assert "cross-correlation" in en
+    assert "intersection-over-union" in en
 
 
 def test_a_third_language_is_an_error(fill):

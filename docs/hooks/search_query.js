@@ -55,7 +55,7 @@ const prepareQuery = (() => {
 
   const latin = (word, index) => {
     if (vocabulary(index).some((known) => known.startsWith(word)))
-      return [word in index ? `${word}^${EXACT}` : "", `${word}*`];
+      return [...(word in index ? [`${word}^${EXACT}`] : []), `${word}*`];
     const most = word.length < 4 ? 0 : word.length < 8 ? 1 : 2;
     const near = most
       ? nearest(word, index, most, (known) => !/\p{sc=Han}|^\d/u.test(known))
@@ -110,7 +110,7 @@ const prepareQuery = (() => {
         ...(clean.search(HAN) < 0 ? latin(clean, index) : chinese(clean.slice(0, READ), index))
       );
     }
-    return terms.filter(Boolean).join(" ");
+    return terms.join(" ");
   };
 })();
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html as html_module
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ from shared import cache, language, root, state
 
 background = Background()
 
+_closing = threading.Event()
+
 RUNNING = {
     "zh": (
         "实验正在运行",
@@ -56,6 +60,10 @@ class _Shown:
     key: str
     outputs: Outputs | None = None
     error: str = ""
+
+    def waits(self) -> bool:
+        """Tell whether its page can only say that the lab is running."""
+        return self.outputs is None and not self.error
 
 
 @dataclass
@@ -99,8 +107,16 @@ def on_pre_build(config: MkDocsConfig) -> None:
             continue
         state.labs.append(shown)
         shown.outputs = Store(folder).get(shown.key)
-        if shown.outputs is None:
-            background.start(lab, shown.key, folder, top, _signal(config).touch)
+        shown.error = background.error(lab, shown.key)
+        if shown.waits():
+            told = functools.partial(_tell, shown.key, _signal(config))
+            background.start(
+                lab,
+                shown.key,
+                folder,
+                top,
+                told if state.serving else _no_one_waits,
+            )
 
 
 @event_priority(100)
@@ -159,7 +175,23 @@ def on_serve(server: Any, config: MkDocsConfig, builder: Any) -> Any:
 
 def on_shutdown() -> None:
     """End what still runs."""
+    _closing.set()
     background.stop()
+
+
+def _tell(key: str, signal: Path) -> None:
+    """Touch the signal until a build knows what became of a lab.
+
+    Once is not enough: MkDocs watches only when its first build is done.
+    """
+    while any(shown.key == key and shown.waits() for shown in state.labs):
+        signal.touch()
+        if _closing.wait(2):
+            break
+
+
+def _no_one_waits() -> None:
+    """Tell nobody: a build has its own way to wait for its labs."""
 
 
 def _collect(config: MkDocsConfig) -> None:

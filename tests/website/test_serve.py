@@ -76,6 +76,48 @@ def test_a_lab_runs_beside_the_preview(project: Project, serve: Serve) -> None:
     assert float(server.get(f"livereload/{epoch}/0")) > float(epoch)
 
 
+# Holds a preview between its first build and its first look for changes.
+LATE = """
+import time
+from pathlib import Path
+
+def on_serve(server, config, builder):
+    folder = Path(config.config_file_path).parent
+    page = Path(config.site_dir) / "labs" / "late" / "index.html"
+    assert "lab-running" in page.read_text("utf-8")
+    (folder / "go").touch()
+    while not (folder / ".cache" / "signal" / "labs").exists():
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [("print('all done')", ">all done<"), ("1 / 0", "ZeroDivisionError")],
+    ids=["well", "badly"],
+)
+def test_a_lab_that_ends_before_anybody_watches_is_shown(
+    project: Project, serve: Serve, ending: str, expected: str
+) -> None:
+    root = project.root
+    (root / "docs" / "labs" / "late.py").write_text(
+        '# %% [markdown] lang="zh"\n# # 晚\n'
+        '# %% [markdown] lang="en"\n# # Late\n'
+        f"# %%\nimport os, time\nwhile not os.path.exists({str(root / 'go')!r}):\n"
+        f"    time.sleep(0.05)\n{ending}\n",
+        "utf-8",
+    )
+    (root / "late.py").write_text(LATE)
+    hooks = re.findall(r"docs/hooks/\w+\.py", (root / "base.yml").read_text())
+    (root / "mkdocs.yml").write_text(
+        "INHERIT: base.yml\nnav: [index.md, labs/late.ipynb]\n"
+        f"hooks: [{', '.join(hooks)}, late.py]\n"
+    )
+    server = serve(root)
+    server.wait(lambda: expected in server.get("labs/late/"))
+    assert expected in server.get("en/labs/late/")
+
+
 def test_a_lab_that_fails_shows_why_in_the_preview(
     project: Project, serve: Serve
 ) -> None:

@@ -20,7 +20,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
-from shared import language, root, state
+from shared import language, root, start, state
 
 _target: Path | None = None
 
@@ -142,10 +142,14 @@ def alternates(
     """
     url = url.removeprefix("./")
     english = language(config) == "en"
-    start = urljoin(config.site_url or "", "../" if english else "")
     up = f"{base.rstrip('/')}/{'../' if english else ''}"
     return [
-        {"name": name, "lang": code, "link": start + part, "path": up + part}
+        {
+            "name": name,
+            "lang": code,
+            "link": start(config) + part,
+            "path": up + part,
+        }
         for name, code, part in (
             ("中文", "zh", url),
             ("English", "en", f"en/{url}"),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 
 from runner.languages import LANGUAGES
 from runner.worker import Result
+
+_TITLE = re.compile(r'<h1.*?</h1>(?:\s*<p class="lead">.*?</p>)?', re.DOTALL)
 
 log = logging.getLogger("mkdocs.cnn-notes")
 
@@ -94,6 +98,19 @@ def language(config: MkDocsConfig) -> str:
     if name not in LANGUAGES:
         raise PluginError(f"docs_dir is {name}; it must be one of {LANGUAGES}")
     return name
+
+
+def start(config: MkDocsConfig) -> str:
+    """Return the address that the site begins at, in whichever language."""
+    up = "../" if language(config) == "en" else ""
+    return urljoin(config.site_url or "", up)
+
+
+def under_title(html: str, more: str) -> str:
+    """Put something under a page's title, and under its lead if it has one."""
+    title = _TITLE.search(html)
+    at = title.end() if title else 0
+    return html[:at] + more + html[at:]
 
 
 def pages(config: MkDocsConfig) -> list[tuple[str, str]]:

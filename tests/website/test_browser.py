@@ -156,6 +156,19 @@ def test_the_copy_button_copies_the_block(open_page: Any, prefix: str) -> None:
     assert copied.strip() == code.strip()
 
 
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+def test_the_line_to_install_is_copied_whole(
+    open_page: Any, prefix: str
+) -> None:
+    page, troubles = open_page(prefix + "networks/lenet/", viewport=PHONE)
+    shown = page.locator(".install code").inner_text()
+    page.locator(".install button").click()
+    page.wait_for_timeout(200)
+    assert page.evaluate("navigator.clipboard.readText()") == shown
+    assert shown.endswith('.whl"')
+    assert troubles == []
+
+
 @pytest.mark.parametrize(
     ("prefix", "query", "expected"),
     [

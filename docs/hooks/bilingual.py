@@ -70,9 +70,7 @@ def on_page_context(
     context: dict[str, Any], page: Page, config: MkDocsConfig, nav: Navigation
 ) -> dict[str, Any]:
     """Have the language switch lead to this very page."""
-    config.extra["alternate"] = alternates(
-        config, context["base_url"], page.url
-    )
+    _share(config, context["base_url"], page.url)
     return context
 
 
@@ -80,7 +78,7 @@ def on_template_context(
     context: dict[str, Any], template_name: str, config: MkDocsConfig
 ) -> dict[str, Any]:
     """Have the switch of a page without a twin, as 404, lead to the start."""
-    config.extra["alternate"] = alternates(config, context["base_url"], "")
+    _share(config, context["base_url"], "")
     return context
 
 
@@ -133,6 +131,13 @@ def _committed() -> str:
         return "0"
 
 
+def _share(config: MkDocsConfig, base: str, url: str) -> None:
+    """Tell the theme what the languages have in common on a page."""
+    config.extra["alternate"] = alternates(config, base, url)
+    # Settings such as light or dark are kept for what lies below this.
+    config.extra["scope"] = _up(config, base)
+
+
 def alternates(
     config: MkDocsConfig, base: str, url: str
 ) -> list[dict[str, str]]:
@@ -141,20 +146,23 @@ def alternates(
     base: the way from the page up to the start of its language.
     """
     url = url.removeprefix("./")
-    english = language(config) == "en"
-    up = f"{base.rstrip('/')}/{'../' if english else ''}"
     return [
         {
             "name": name,
             "lang": code,
             "link": start(config) + part,
-            "path": up + part,
+            "path": _up(config, base) + part,
         }
         for name, code, part in (
             ("中文", "zh", url),
             ("English", "en", f"en/{url}"),
         )
     ]
+
+
+def _up(config: MkDocsConfig, base: str) -> str:
+    """Return the way from a page up to the start of the site."""
+    return f"{base.rstrip('/')}/{'../' if language(config) == 'en' else ''}"
 
 
 def _english(config: MkDocsConfig) -> MkDocsConfig:

@@ -218,6 +218,30 @@ def test_the_language_switch_keeps_the_section(
     page.wait_for_url(address + "en/networks/lenet/#cost")
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("anchor", ["code", "cost", "pitfalls"])
+def test_the_language_switch_keeps_the_place_that_was_scrolled_to(
+    open_page: Any, address: str, anchor: str, viewport: dict[str, int]
+) -> None:
+    page, _ = open_page("networks/lenet/#idea", viewport=viewport)
+    top = f"document.getElementById('{anchor}').getBoundingClientRect().top"
+    page.evaluate(f"scrollBy({{top: {top} + 50, behavior: 'instant'}})")
+    page.wait_for_timeout(300)
+    page.locator(".language-switch").click()
+    page.wait_for_url(f"{address}en/networks/lenet/#{anchor}")
+    page.wait_for_timeout(300)
+    assert 0 <= page.evaluate(top) < viewport["height"] / 3
+
+
+def test_the_language_switch_stays_at_the_top(
+    open_page: Any, address: str
+) -> None:
+    page, _ = open_page("networks/lenet/")
+    page.locator(".language-switch").click()
+    page.wait_for_url(address + "en/networks/lenet/")
+    assert page.evaluate("scrollY") == 0
+
+
 def test_formulas_are_drawn_in_the_font_that_was_cut(open_page: Any) -> None:
     page, _ = open_page("concepts/convolution/")
     page.wait_for_load_state("networkidle")
@@ -246,6 +270,28 @@ def test_colours_can_be_switched_and_are_remembered(open_page: Any) -> None:
     page.reload()
     again = page.evaluate("document.body.getAttribute('data-md-color-scheme')")
     assert again == chosen
+
+
+def test_colours_survive_the_change_of_language(
+    open_page: Any, address: str
+) -> None:
+    chosen = "document.body.getAttribute('data-md-color-scheme')"
+    page, troubles = open_page("networks/lenet/", scheme="light")
+    switch = page.locator("form[data-md-component=palette] label:visible")
+    while page.evaluate(chosen) != "slate":
+        switch.click()
+        page.wait_for_timeout(100)
+    for path in ("en/networks/lenet/", "networks/lenet/"):
+        page.locator(".language-switch").click()
+        page.wait_for_url(address + path)
+        assert page.evaluate(chosen) == "slate"
+    page.goto(address + "en/")
+    while page.evaluate(chosen) != "default":
+        switch.click()
+        page.wait_for_timeout(100)
+    page.goto(address)
+    assert page.evaluate(chosen) == "default"
+    assert troubles == []
 
 
 def test_a_page_reads_well_without_script(browser: Any, address: str) -> None:

@@ -294,6 +294,84 @@ def test_colours_survive_the_change_of_language(
     assert troubles == []
 
 
+@pytest.fixture
+def print_page(open_page: Any) -> Any:
+    """Open a page as the browser lays it out for paper."""
+
+    def start(path: str, scheme: str = "light") -> Any:
+        page, _ = open_page(path, scheme=scheme)
+        page.emulate_media(media="print", color_scheme=scheme)
+        return page
+
+    return start
+
+
+COLOURS = """[...document.querySelectorAll('article, article *')].map(e => {
+  const style = getComputedStyle(e);
+  return ['color', 'backgroundColor', 'borderTopColor', 'fill', 'stroke']
+    .map(name => style[name]).join();
+})"""
+
+
+@pytest.mark.parametrize("path", ["networks/lenet/", "labs/lenet-digits/"])
+def test_dark_mode_prints_as_light_mode_does(
+    open_page: Any, print_page: Any, path: str
+) -> None:
+    light = print_page(path).evaluate(COLOURS)
+    dark = print_page(path, "dark").evaluate(COLOURS)
+    assert len(light) > 500
+    assert dark == light
+    on_screen, _ = open_page(path, scheme="dark")
+    assert on_screen.evaluate(COLOURS) != light
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_is_printed_that_is_there_to_be_clicked(
+    print_page: Any, path: str
+) -> None:
+    page = print_page(path)
+    page.wait_for_load_state("networkidle")
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll(
+          'header, nav, footer, button, input, .md-skip, .md-top, .headerlink, '
+          + '.md-sidebar, .md-tabs, .md-clipboard, .md-code__nav, .install, '
+          + '.md-search, .language-switch, .md-content__button'
+        )].filter(e => e.checkVisibility() && e.getClientRects().length)
+          .map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert shown == []
+
+
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+def test_answers_are_open_on_paper(print_page: Any, prefix: str) -> None:
+    page = print_page(prefix + "networks/lenet/")
+    heights = page.evaluate(
+        """() => [...document.querySelectorAll('details.question')].map(d => {
+          d.open = false;
+          return d.lastElementChild.getBoundingClientRect().height;
+        })"""
+    )
+    assert heights
+    assert min(heights) > 0
+
+
+def test_what_is_read_on_paper_is_whole(print_page: Any) -> None:
+    """No box scrolls, so none is cut; no code, figure or row is split."""
+    page = print_page("concepts/convolution/")
+    wrong = page.evaluate(
+        """() => [...document.querySelectorAll(
+          'article :is(pre, tr, figure, .drawing, .formula, .block)'
+        )].filter(e => {
+          const style = getComputedStyle(e);
+          const split = !e.matches('.block, span')
+            && style.breakInside !== 'avoid';
+          return split || style.overflowX !== 'visible';
+        }).map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert wrong == []
+    assert page.pdf().startswith(b"%PDF")
+
+
 def test_a_page_reads_well_without_script(browser: Any, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

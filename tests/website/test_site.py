@@ -174,6 +174,7 @@ def test_labs_are_shown_in_one_language_and_can_be_downloaded(
         notebook = path.parent / f"{path.parent.name}.ipynb"
         nbformat.validate(json.loads(notebook.read_text("utf-8")))
         assert soup.select(".block .output, figure.shown .output")
+        assert soup.select(f'article a[download][href="{notebook.name}"]')
         found += 1
     assert found >= 2
 

@@ -17,3 +17,9 @@ for (const kind of ["pointerdown", "click"]) {
     if (link) link.hash = section();
   });
 }
+
+// A host has one page for whatever is missing; the address tells who asks.
+const missing = document.querySelector(".not-found");
+if (missing && location.pathname.startsWith(`${__md_scope.pathname}en/`)) {
+  missing.prepend(missing.querySelector('[lang="en"]'));
+}

@@ -288,7 +288,8 @@ def test_addresses_are_those_of_the_published_site(
     for language in ("zh", "en"):
         project.page(
             "# T {#t}\n\n```python\nimport matplotlib.pyplot as plt\n"
-            "plt.plot([1, 2])\nplt.title('line')\n```\n",
+            "plt.plot([1, 2])\nplt.title('line')\n```\n\n/// caption\nA line.\n\n"
+            "It rises.\n///\n",
             language,
         )
     built = project.build()

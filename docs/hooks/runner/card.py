@@ -26,8 +26,11 @@ def save_card(path: str) -> None:
     from PIL import Image
 
     figure = plt.figure(plt.get_fignums()[0])
+    as_it_is = figure.get_layout_engine() is None
     # How large it is without its margins is known when it has been drawn.
     trial = _picture(figure, _TRIAL)
+    if as_it_is:  # saving took "none" for "the default"
+        figure.set_layout_engine("none")
     picture = _picture(
         figure,
         _TRIAL

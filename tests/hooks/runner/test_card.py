@@ -62,3 +62,13 @@ def test_same_figure_same_bytes(card):
     first, again = (card(lambda: strip(6.4, 2)) for _ in range(2))
     assert first == again
     assert b"Software" not in first
+
+
+def test_a_figure_that_lays_itself_out_is_left_as_it_is(card):
+    def draw():
+        figure = plt.figure(figsize=(4, 2), layout="none")
+        figure.add_axes((0.1, 0.1, 0.3, 0.8)).plot([0, 1])
+        figure.add_axes((0.5, 0.1, 0.4, 0.8)).plot([1, 0])
+
+    pixels = np.asarray(Image.open(io.BytesIO(card(draw))))
+    assert (pixels != 255).any()

@@ -22,7 +22,7 @@ def on_page_content(
     name = f"{page.file.name}.ipynb"
     return under_title(
         html,
-        f'<div class="install" data-search-exclude>'
+        '<div class="install">'
         f"{DOWNLOAD[language(config)]}"
         f'<a href="{name}" download>{name}</a></div>',
     )

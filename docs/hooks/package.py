@@ -52,7 +52,7 @@ def on_page_content(
     spoken = language(config)
     return under_title(
         html,
-        f'<div class="install" data-search-exclude>{INSTALL[spoken]}'
+        f'<div class="install">{INSTALL[spoken]}'
         f'<code tabindex="0">{command}</code>'
         f'<button class="md-clipboard" type="button" title="{COPY[spoken]}" '
         f'data-clipboard-text="{command}"></button></div>',

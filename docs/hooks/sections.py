@@ -17,7 +17,7 @@ _PARAGRAPHS = {"p", "li", "tr", "dt", "dd", "summary", "blockquote"}
 # Their letters are labels, numbers and symbols, which nobody looks for.
 _SILENT_TAGS = {"pre", "svg", "math", "script", "style", "button"}
 _SILENT_CLASSES = {"output", "filename", "headerlink", "footnote-ref"}
-_SILENT_CLASSES |= {"footnote-backref", "planned", "how"}
+_SILENT_CLASSES |= {"footnote-backref", "planned", "how", "install"}
 
 _DEFINED = re.compile(r"^[ \t]*(?:def|class)[ \t]+([A-Za-z]\w*)", re.MULTILINE)
 _CALLED = re.compile(r"\b([A-Za-z]\w{2,})\(")

@@ -33,20 +33,27 @@ def conv2d_reference(
 
     Shapes, errors and source are those of `conv2d`.
     """
-    (sh, sw), (ph, pw), (dh, dw), groups, (oh, ow) = _check_conv(
+    s, p, d, groups, size = _check_conv(
         x, w, b, stride, padding, dilation, groups
     )
-    out_channels, depth, kh, kw = w.shape
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    y = np.zeros((len(x), out_channels, oh, ow), x.dtype)
-    for image, o, row, column in np.ndindex(y.shape):
-        # Kernels of group 0 see the first `depth` channels, and so on.
-        first = o // (out_channels // groups) * depth
-        for c, i, j in np.ndindex(depth, kh, kw):
-            pixel = x[image, first + c, row * sh + i * dh, column * sw + j * dw]
-            y[image, o, row, column] += pixel * w[o, c, i, j]
+    if groups > 1:  # each group of channels is a convolution of its own
+        parts = zip(np.split(x, groups, 1), np.split(w, groups), strict=True)
+        ys = [
+            conv2d_reference(*part, stride=s, padding=p, dilation=d)
+            for part in parts
+        ]
+        y = np.concatenate(ys, 1)
+        return y if b is None else y + b[:, None, None]
+    # --8<-- [start:reference_loop]
+    x = np.pad(x, ((0, 0), (0, 0), (p[0], p[0]), (p[1], p[1])))
+    y = np.zeros((len(x), len(w), *size), x.dtype)
+    for n, o, i, j in np.ndindex(y.shape):
+        for c, u, v in np.ndindex(w.shape[1:]):
+            pixel = n, c, s[0] * i + d[0] * u, s[1] * j + d[1] * v
+            y[n, o, i, j] += w[o, c, u, v] * x[pixel]
         if b is not None:
-            y[image, o, row, column] += b[o]
+            y[n, o, i, j] += b[o]
+    # --8<-- [end:reference_loop]
     return y
 
 
@@ -68,26 +75,31 @@ def conv2d_backward_reference(
 
     Shapes, errors and source are those of `conv2d_backward`.
     """
-    (sh, sw), (ph, pw), (dh, dw), groups, size = _check_conv(
+    s, p, d, groups, size = _check_conv(
         x, w, None, stride, padding, dilation, groups
     )
     _check_gradient(dy, (len(x), len(w), *size), x)
-    out_channels, depth, kh, kw = w.shape
-    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    dx, dkernels = np.zeros_like(x), np.zeros(w.shape, w.dtype)
-    for image, o, row, column in np.ndindex(dy.shape):
-        first = o // (out_channels // groups) * depth
-        top, left = row * sh, column * sw
-        window = (
-            image,
-            slice(first, first + depth),
-            slice(top, top + kh * dh, dh),
-            slice(left, left + kw * dw, dw),
-        )
-        dx[window] += dy[image, o, row, column] * w[o]
-        dkernels[o] += dy[image, o, row, column] * x[window]
-    inside = dx[:, :, ph : x.shape[2] - ph, pw : x.shape[3] - pw]
-    return inside.copy(), dkernels, dy.sum((0, 2, 3))
+    if groups > 1:  # each group of channels is a convolution of its own
+        split = np.split(dy, groups, 1), np.split(x, groups, 1)
+        parts = [
+            conv2d_backward_reference(*part, stride=s, padding=p, dilation=d)
+            for part in zip(*split, np.split(w, groups), strict=True)
+        ]
+        dxs, dws, dbs = zip(*parts, strict=True)
+        return np.concatenate(dxs, 1), np.concatenate(dws), np.concatenate(dbs)
+    # --8<-- [start:backward_reference_loop]
+    x = np.pad(x, ((0, 0), (0, 0), (p[0], p[0]), (p[1], p[1])))
+    dx, dw = np.zeros(x.shape, x.dtype), np.zeros(w.shape, w.dtype)
+    db = np.zeros(len(w), w.dtype)
+    for n, o, i, j in np.ndindex(dy.shape):
+        for c, u, v in np.ndindex(w.shape[1:]):
+            pixel = n, c, s[0] * i + d[0] * u, s[1] * j + d[1] * v
+            dx[pixel] += dy[n, o, i, j] * w[o, c, u, v]
+            dw[o, c, u, v] += dy[n, o, i, j] * x[pixel]
+        db[o] += dy[n, o, i, j]
+    dx = dx[:, :, p[0] : x.shape[2] - p[0], p[1] : x.shape[3] - p[1]]
+    # --8<-- [end:backward_reference_loop]
+    return dx.copy(), dw, db
 
 
 # --8<-- [end:backward_reference]

@@ -462,7 +462,7 @@ left.grid(axis="y")
 show_gap(right, losses32, color="C5", label="float32")
 show_gap(right, losses, color="C5", linestyle="--", label="float64")
 right.axvline(first, color="C4", linestyle=":")
-right.legend(loc="lower right")
+right.legend(loc="upper left")
 
 print(
     f"〔ReLU 首次决定不同的一步：｜step of the first ReLU to differ: 〕{first + 1}"
@@ -810,9 +810,7 @@ ends = history[:: len(train) // 32]
 counts = np.array([lit(*state) for state in ends])  # (13, 16)
 
 fig, ax = plt.subplots(figsize=(3.2, 4.2))
-fig.suptitle(
-    "〔每轮之后，有多少张训练图片点亮每张图｜How many training images light each map, after each epoch〕"
-)
+fig.suptitle("〔点亮每张特征图的图片数｜Images that light each map〕")
 shares = np.where(counts, 0.25 + 0.75 * counts / len(train), 0).round(2)
 picture(ax, shares.T, "C2", vmin=0, vmax=1)
 ax.set(xlabel="〔轮｜epoch〕", ylabel="〔第二层的图｜map of layer 2〕")
@@ -832,7 +830,7 @@ assert not dark[0].any()
 assert (dark.any(0).sum(), dark[-1].sum()) == (5, 3)
 
 # %% [markdown] lang="zh" caption=true
-# 每行是第二层的一张特征图，每列是一轮训练之后。越白，点亮它的训练图片越多；纯黑表示一张也没有；不到十张时写出张数。
+# 每行是第二层的一张特征图，每列是一轮训练之后的状态。越白，点亮它的训练图片越多；纯黑表示一张也没有；不到十张时写出张数。
 #
 # 十六行十三列的方格图，第 0 列是训练之前，没有纯黑的格子。大多数行自始至终接近白色。第 3、4、15 行中途变黑，直到最后。第 0 行和第 6 行变黑之后又变成深灰，格子里写着很小的张数，第 6 行随后逐渐变亮一些。
 

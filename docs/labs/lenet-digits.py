@@ -820,12 +820,6 @@ for epoch, number in np.argwhere((counts > 0) & (counts < 10)):
     ax.text(epoch, number, few, color="w", size=9, ha="center", va="center")
 
 dark = counts == 0
-for number in np.flatnonzero(dark.any(0)):
-    epochs = ", ".join(map(str, np.flatnonzero(dark[:, number])))
-    print(
-        f"〔图 {number}：第 {epochs} 轮之后是黑的｜map {number}: dark after epochs {epochs}〕"
-    )
-
 assert not dark[0].any()
 assert (dark.any(0).sum(), dark[-1].sum()) == (5, 3)
 

@@ -50,6 +50,12 @@ _PIECE = re.compile(
     r" *(?:[\u3400-\u9fff]|[^\s\u3400-\u9fff]+)[，。、：；！？）”]*"
 )
 
+# Matplotlib turns every text, most by nothing.
+_UPRIGHT = re.compile(r' transform="rotate\(-?0 [^"]*"')
+
+_PATH = re.compile(r' d="([^"]*)"')
+_STEP = re.compile(r"[MLz]|-?\d+(?:\.\d+)?")
+
 _REFERENCE = re.compile(r'(url\(#|href="#)([\w.-]+)')
 
 
@@ -137,12 +143,42 @@ def clean_svg(svg: str, name: str) -> str:
 def _clean_tag(tag: str) -> str:
     tag = re.sub(r" ?font-family: [^;\"]*;?", "", tag)
     tag = _DECIMALS.sub(lambda number: number[1] or number[0], tag)
+    tag = _UPRIGHT.sub("", tag)
+    tag = _PATH.sub(lambda path: f' d="{_shorter(path[1])}"', tag)
     tag = re.sub(r"#0{6}\b", "currentColor", tag)
     for colour, variable in COLOURS.items():
         tag = re.sub(
             rf"{colour}\b", f"var({variable}, {colour})", tag, flags=re.I
         )
     return tag
+
+
+def _shorter(path: str) -> str:
+    """Write a path of straight lines as steps: they repeat, and pack well."""
+    words = path.split()
+    if not all(_STEP.fullmatch(word) for word in words):
+        return " ".join(words)
+    steps: list[str] = []
+    at = start = (0.0, 0.0)
+    for n, word in enumerate(words):
+        if word == "z":
+            steps.append("z")
+            at = start
+        if word not in "ML":
+            continue
+        to = float(words[n + 1]), float(words[n + 2])
+        across, down = (round(b - a, 2) for a, b in zip(at, to, strict=True))
+        if word == "M":
+            steps.append(f"M{to[0]:g} {to[1]:g}")
+            start = to
+        elif not down:
+            steps.append(f"h{across:g}")
+        elif not across:
+            steps.append(f"v{down:g}")
+        else:
+            steps.append(f"l{across:g} {down:g}")
+        at = to
+    return "".join(steps)
 
 
 def _set_root(svg: str, name: str) -> str:

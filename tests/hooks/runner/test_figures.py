@@ -13,6 +13,7 @@ from runner.figures import (
     COLOURS,
     STYLE,
     _packed,
+    _shorter,
     _wrapped,
     clean_svg,
     title,
@@ -306,8 +307,9 @@ def width(text, language="zh"):
         for e in ET.fromstring(svg).iter(f"{SVG}path")
         if "#123456" in e.get("style", "")
     ]
-    x = [float(n) for n in re.findall(r"[ML] (-?[\d.]+)", patch)]
-    return max(x) - min(x)
+    across = [float(n) for n in re.findall(r"[hl](-?[\d.]+)", patch)]
+    x = np.cumsum([0, *across])
+    return x.max() - x.min()
 
 
 def test_a_chinese_character_is_about_as_wide_as_high():
@@ -471,3 +473,31 @@ class TestOnAPhone:
         assert lines in (None, found)
         assert lines or len(found) > 1
         assert all(line[0] not in "，。、：；？！）”" for line in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        ("M 1 2 L 4 2 L 4 6.5 L 1 6.5 z", "M1 2h3v4.5h-3z"),
+        ("M 0 0\nL 1.25 -2.5\n", "M0 0l1.25 -2.5"),
+        ("M 1 1 L 2 1 z M 5 5 L 5 4", "M1 1h1zM5 5v-1"),
+        ("M 1 2\nC 3 4 5 6 7 8", "M 1 2 C 3 4 5 6 7 8"),
+    ],
+)
+def test_straight_lines_are_written_as_steps(path, short):
+    assert _shorter(path) == short
+
+
+def test_steps_lead_to_where_the_lines_did():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-400, 400, (300, 2)).round(2)
+    words = [f"{'L' if n else 'M'} {x} {y}" for n, (x, y) in enumerate(points)]
+    found = np.zeros(2)
+    for n, step in enumerate(
+        re.findall(r"[Mhvl][^Mhvl]*", _shorter(" ".join(words)))
+    ):
+        numbers = [float(number) for number in step[1:].split()]
+        move = {"h": [*numbers, 0], "v": [0, *numbers]}.get(step[0], numbers)
+        found = np.array(move) if step[0] == "M" else found + move
+        assert np.allclose(found, points[n], atol=1e-9)
+    assert n == len(points) - 1

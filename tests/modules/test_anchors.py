@@ -1,9 +1,5 @@
-import importlib
-import importlib.util
 import math
-import os
 import re
-import sys
 from fractions import Fraction
 from itertools import product
 
@@ -18,32 +14,6 @@ STABLE = settings(
     derandomize=True, deadline=None, database=None, max_examples=100
 )
 INF, NAN = math.inf, math.nan
-
-
-@pytest.fixture
-def torchvision():
-    """Import modules of torchvision, whose operators may not load.
-
-    Packages that would need them stand in `sys.modules` unexecuted.
-    """
-
-    def load(path):
-        try:
-            for name in ("", ".models", ".models.detection"):
-                name = f"torchvision{name}"
-                if name not in sys.modules:
-                    spec = importlib.util.find_spec(name)
-                    if spec is None:
-                        raise ModuleNotFoundError(f"{name} is not installed")
-                    module = importlib.util.module_from_spec(spec)
-                    sys.modules[name] = module
-            return importlib.import_module(f"torchvision.{path}")
-        except ModuleNotFoundError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"the oracle is missing: {error}")
-
-    return load
 
 
 def random_boxes(n, seed=0, *, side=100, grid=None):

@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,18 +7,21 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def oracle(monkeypatch):
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread():
+    """Leave the other cores to the other workers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def oracle(torchvision):
     """Build one of torchvision's models, or skip where it is missing."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    from oracle import torchvision_model
 
     def build(path, **options):
-        try:
-            return torchvision_model(path, **options)
-        except ModuleNotFoundError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"the oracle is missing: {error}")
+        module, _, name = path.partition(".")
+        return getattr(torchvision(f"models.{module}"), name)(**options)
 
     return build

@@ -1,34 +1,36 @@
-"""torchvision's models, without torchvision's compiled operators.
+"""torchvision's Python, without torchvision's compiled operators.
 
 A wheel of torchvision installed beside a torch that it was not built for
 cannot load its operators, and `import torchvision` raises. The definitions of
-the models need no operator: they import once a torchvision that was found but
-not executed stands in `sys.modules`.
+models need no operator: they import once the packages around them stand in
+`sys.modules`, found but not executed.
 """
 
 import importlib
 import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-
-def _stand_in(name: str, spec: ModuleSpec | None) -> None:
-    if name not in sys.modules:
-        if spec is None:
-            raise ModuleNotFoundError(f"{name} is not installed", name=name)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
+PACKAGES = "torchvision", "torchvision.models", "torchvision.models.detection"
 
 
-def torchvision_model(path: str, **options: Any) -> Any:
-    """Build `torchvision.models.<path>`, such as `resnet.resnet18`.
+def torchvision_module(path: str) -> ModuleType:
+    """Import `torchvision.<path>`, such as `ops.boxes`.
 
     Raise `ModuleNotFoundError` where torchvision is not installed.
     """
-    find = importlib.util.find_spec
-    _stand_in("torchvision", find("torchvision"))
-    _stand_in("torchvision.models", find("torchvision.models"))
+    for name in PACKAGES:
+        if name not in sys.modules:
+            spec = importlib.util.find_spec(name)
+            if spec is None:
+                message = f"{name} is not installed"
+                raise ModuleNotFoundError(message, name=name)
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"torchvision.{path}")
+
+
+def torchvision_model(path: str, **options: Any) -> Any:
+    """Build `torchvision.models.<path>`, such as `resnet.resnet18`."""
     module, _, name = path.partition(".")
-    models: ModuleType = importlib.import_module(f"torchvision.models.{module}")
-    return getattr(models, name)(**options)
+    return getattr(torchvision_module(f"models.{module}"), name)(**options)

@@ -1,8 +1,12 @@
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from snippets.networks.alexnet import ResponseNorm as AlexNetResponseNorm
 from snippets.networks.inception import (
+    CAFFE,
     PAPER,
     TORCHVISION,
     AuxiliaryHead,
@@ -10,6 +14,7 @@ from snippets.networks.inception import (
     ResponseNorm,
     googlenet,
     googlenet_bn,
+    googlenet_caffe,
 )
 
 
@@ -53,9 +58,45 @@ def test_each_branch_sees_its_own_window(recipe, windows):
         assert torch.equal(seen, expected), i
 
 
-def test_response_norm_is_the_same_as_alexnets():
-    x = torch.randn(2, 64, 3, 3)
-    assert torch.equal(ResponseNorm()(x), AlexNetResponseNorm()(x))
+@pytest.mark.parametrize("options", [{}, {"k": 1.0, "alpha": 2e-5}], ids=str)
+def test_response_norm_is_the_same_as_alexnets(options):
+    x = 30 * torch.randn(2, 64, 3, 3)
+    y = ResponseNorm(**options)(x)
+    assert torch.equal(y, AlexNetResponseNorm(**options)(x))
+
+
+def test_caffes_recipe_normalizes_with_caffes_constants():
+    x = 30 * torch.randn(2, 64, 3, 3)
+    expected = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)(x)
+    torch.testing.assert_close(CAFFE.norm()(x), expected)
+    torch.testing.assert_close(PAPER.norm()(x), AlexNetResponseNorm()(x))
+    assert torch.equal(TORCHVISION.norm()(x), x)
+
+
+def layers_of(build):
+    model = build(aux=True, num_classes=50)
+    kinds = nn.Conv2d, nn.Linear
+    return {n: m for n, m in model.named_modules() if isinstance(m, kinds)}
+
+
+def test_without_a_source_weights_start_after_he():
+    for layer in layers_of(googlenet).values():
+        w = layer.weight
+        expected = math.sqrt(2 / w[0].numel())
+        rel = 5 / math.sqrt(2 * w.numel())  # five deviations of the estimate
+        assert w.std().item() == pytest.approx(expected, rel=rel)
+
+
+def test_caffes_weights_start_uniform_and_biases_at_a_fifth():
+    for name, layer in layers_of(googlenet_caffe).items():
+        w = layer.weight
+        bound = math.sqrt(3 / w[0].numel())  # Caffe's XavierFiller
+        assert w.abs().max() <= bound
+        rel = 5 / math.sqrt(2 * w.numel())
+        expected = bound / math.sqrt(3)
+        assert w.std().item() == pytest.approx(expected, rel=rel)
+        classifies = name in ("fc", "aux1.fc2", "aux2.fc2")
+        assert layer.bias.eq(0.0 if classifies else 0.2).all(), name
 
 
 @pytest.mark.parametrize("build", [googlenet, googlenet_bn])

@@ -1,5 +1,5 @@
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 # Which maps of S2 (rows) feed which maps of C3 (columns): Table I.
 # --8<-- [start:c3-table]
@@ -42,6 +42,7 @@ def bitmaps() -> Tensor:
 # --8<-- [end:bitmaps]
 
 
+@fx.wrap  # a traced network still checks its input
 def _check_input(x: Tensor, in_channels: int, low: int, high: int) -> None:
     size_fits = all(low <= size <= high for size in x.shape[2:])
     if x.ndim != 4 or x.shape[1] != in_channels or not size_fits:
@@ -85,6 +86,8 @@ class SparseConv2d(nn.Module):
         return torch.cat([conv(x[:, inputs]) for conv, inputs in pairs], 1)
 
 
+# --8<-- [end:lenet5-layers]
+# --8<-- [start:rbf]
 class RBF(nn.Module):
     """Measure squared distances to the digits, which are fixed, not trained."""
 
@@ -99,7 +102,7 @@ class RBF(nn.Module):
         return (x[:, None] - self.targets).square().sum(-1)
 
 
-# --8<-- [end:lenet5-layers]
+# --8<-- [end:rbf]
 # --8<-- [start:lenet5]
 class LeNet5(nn.Module):
     """Measure how far an image is from each digit: the nearest wins.
@@ -138,10 +141,30 @@ class LeNet5(nn.Module):
         return x
 
 
-lenet5 = LeNet5
+def lenet5() -> LeNet5:
+    """Build LeNet-5."""
+    return LeNet5()
 
 
 # --8<-- [end:lenet5]
+# --8<-- [start:loss]
+def lenet5_loss(distances: Tensor, labels: Tensor, *, j: float) -> Tensor:
+    """Pull towards the right digit, push away from all digits nearer than j.
+
+    distances: (n, 10), as `LeNet5` returns them; labels: (n,), whole numbers.
+    Returns the mean of y_label + log(exp(-j) + Σ exp(-y_i)) over the images.
+    The paper gives no value for j. Raises `ValueError` where it is not > 0.
+    LeCun et al. 1998, equation 9.
+    """
+    if not j > 0:
+        raise ValueError(f"{j=} must be > 0")
+    right = distances.gather(1, labels[:, None])  # (n, 1)
+    bound = torch.full_like(right, j)
+    push = torch.cat([bound, distances], 1).neg().logsumexp(1)  # (n,)
+    return (right[:, 0] + push).mean()
+
+
+# --8<-- [end:loss]
 # --8<-- [start:connections]
 def connections(model: LeNet5) -> dict[str, int]:
     """Count the connections into each layer, those from biases included.

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from snippets.networks.lenet import (
     bitmaps,
     connections,
     lenet5,
+    lenet5_loss,
     squash,
 )
 
@@ -101,6 +104,49 @@ def test_output_is_zero_at_a_digit_and_four_per_differing_pixel_elsewhere():
     b = bitmaps().flatten(1)
     y = lenet5().output(b)
     assert torch.equal(y, 4.0 * (b[:, None] != b).sum(-1))
+
+
+@pytest.mark.parametrize("j", [0.5, 20.0])
+def test_loss_is_equation_9(j):
+    distances = 40 * torch.rand(6, 10, dtype=torch.float64)
+    labels = torch.randint(10, (6,))
+    total = 0.0
+    for y, label in zip(distances.tolist(), labels.tolist(), strict=True):
+        push = math.exp(-j) + sum(math.exp(-d) for d in y)
+        total += y[label] + math.log(push)
+    loss = lenet5_loss(distances, labels, j=j)
+    assert loss.item() == pytest.approx(total / 6, rel=1e-12)
+
+
+def test_loss_pushes_no_digit_that_is_far_beyond_j():
+    distances = torch.full((1, 10), 500.0)
+    distances[0, 3], distances[0, 4] = 2.0, 1.0
+    distances.requires_grad_()
+    lenet5_loss(distances, torch.tensor([3]), j=10.0).backward()
+    (gradient,) = distances.grad
+    assert gradient[3] > 0  # comes nearer
+    assert gradient[4] < 0  # goes away
+    others = [i for i in range(10) if i not in (3, 4)]
+    assert gradient[others].abs().max() < 1e-6
+
+
+def test_loss_without_a_bound_is_cross_entropy():
+    distances = 9 * torch.rand(4, 10, dtype=torch.float64)
+    labels = torch.randint(10, (4,))
+    expected = nn.functional.cross_entropy(-distances, labels)
+    loss = lenet5_loss(distances, labels, j=1e9)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_loss_stays_finite_where_all_digits_are_far():
+    distances = torch.full((2, 10), 1e4)
+    assert lenet5_loss(distances, torch.tensor([0, 9]), j=1e4).isfinite()
+
+
+@pytest.mark.parametrize("j", [0.0, -1.0, float("nan")])
+def test_loss_names_a_bound_that_is_none(j):
+    with pytest.raises(ValueError, match=rf"j={j} must be > 0"):
+        lenet5_loss(torch.ones(1, 10), torch.tensor([0]), j=j)
 
 
 def test_lenet5_is_initialized_within_2_4_over_fan_in():

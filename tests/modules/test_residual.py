@@ -1,24 +1,30 @@
+import ast
 import re
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import nn
+from torch import fx, nn
 
 from snippets.modules import residual
 from snippets.modules.residual import (
     BasicBlock,
     Bottleneck,
     DarknetBlock,
+    Pad,
     PreActivation,
+    PreActivationBottleneck,
 )
 
 WIDTHS = pytest.mark.parametrize(
     ("c", "out", "stride"),
     [(8, 8, 1), (8, 16, 1), (16, 8, 1), (8, 8, 2), (8, 16, 2), (8, 16, 3)],
 )
+SNIPPETS = Path(__file__).parents[2] / "snippets"
 MODES = pytest.mark.parametrize("training", [True, False])
-BLOCKS = [BasicBlock, Bottleneck, PreActivation]
+BLOCKS = [BasicBlock, Bottleneck, PreActivation, PreActivationBottleneck]
+PRE = (PreActivation, PreActivationBottleneck)
 
 
 def images(c):
@@ -79,19 +85,39 @@ def norm(x, bn):
     )
 
 
+# Padding and stride of each convolution.
+FIGURES = {
+    "basic": (PreActivation, {}, [(1, "stride"), (1, 1)]),
+    "bottleneck": (
+        PreActivationBottleneck,
+        {},
+        [(0, 1), (1, "stride"), (0, 1)],
+    ),
+    "bottleneck v1": (
+        PreActivationBottleneck,
+        {"v1": True},
+        [(0, "stride"), (1, 1), (0, 1)],
+    ),
+}
+
+
 @MODES
 @WIDTHS
-def test_pre_activation_equals_its_figure(c, out, stride, training):
-    block = disturb(PreActivation(c, out, stride=stride)).train(training)
+@pytest.mark.parametrize("figure", FIGURES)
+def test_pre_activation_equals_its_figure(figure, c, out, stride, training):
+    kind, options, layers = FIGURES[figure]
+    block = disturb(kind(c, out, stride=stride, **options)).train(training)
     w = dict(block.named_parameters())
     projects = stride != 1 or c != out
     assert ("projection.weight" in w) == projects
 
     def figure(x):
-        a = F.relu(norm(x, block.bn1))
-        y = F.conv2d(a, w["conv1.weight"], stride=stride, padding=1)
-        y = F.relu(norm(y, block.bn2))
-        y = F.conv2d(y, w["conv2.weight"], padding=1)
+        y = a = F.relu(norm(x, block.bn1))
+        for i, (padding, s) in enumerate(layers, 1):
+            s = stride if s == "stride" else s
+            if i > 1:
+                y = F.relu(norm(y, block.get_submodule(f"bn{i}")))
+            y = F.conv2d(y, w[f"conv{i}.weight"], stride=s, padding=padding)
         if projects:
             x = F.conv2d(a, w["projection.weight"], stride=stride)
         return x + y
@@ -147,7 +173,7 @@ def test_without_zero_init_a_block_starts_as_something_else(kind):
 def test_zero_init_starts_a_block_as_its_shortcut(kind, c, out, stride):
     block = kind(c, out, stride=stride, zero_init=True).double().eval()
     x = images(c)
-    if kind is PreActivation:
+    if kind in PRE:
         project = block.projection
         expected = x if project is None else project(x.relu())
     else:
@@ -184,6 +210,19 @@ def test_behind_a_relu_the_scale_of_a_darknet_block_would_stay_zero(
             lambda: Bottleneck(8, 6),
             "out_channels=6 must be a multiple of 4",
         ),
+        (
+            lambda: PreActivationBottleneck(8, 6),
+            "out_channels=6 must be a multiple of 4",
+        ),
+        (
+            lambda: BasicBlock(8, 4, shortcut="A"),
+            "channels=-4: zeros add channels, and drop none",
+        ),
+        (lambda: Pad(-1, 2), "channels=-1: zeros add channels"),
+        (
+            lambda: BasicBlock(8, 8, shortcut="D"),
+            "shortcut='D' must be 'A', 'B', 'C' or None",
+        ),
         (lambda: DarknetBlock(7), "channels=7 must be even and >= 2"),
         (lambda: DarknetBlock(0), "channels=0 must be even and >= 2"),
     ],
@@ -198,6 +237,8 @@ def test_the_narrowest_blocks_serve():
     assert BasicBlock(1, 1)(x).shape == (2, 1, 1, 1)
     assert PreActivation(1, 1)(x).shape == (2, 1, 1, 1)
     assert Bottleneck(1, 4)(x).shape == (2, 4, 1, 1)
+    assert PreActivationBottleneck(1, 4)(x).shape == (2, 4, 1, 1)
+    assert torch.equal(Pad(0, 1)(x), x)
     assert DarknetBlock(2)(x.expand(2, 2, 1, 1)).shape == (2, 2, 1, 1)
 
 
@@ -207,3 +248,42 @@ def test_a_wrong_input_raises_an_error_that_says_what_is_needed(kind, shape):
     message = f"`x` has shape {shape}; it must be (n, 8, h, w) with h and w at"
     with pytest.raises(ValueError, match=re.escape(message)):
         build(kind)(torch.ones(shape))
+
+
+@pytest.mark.parametrize("kind", [*BLOCKS, DarknetBlock])
+def test_a_trace_computes_the_same_and_still_checks(kind):
+    block, x = build(kind).eval(), images(8)
+    traced = fx.symbolic_trace(block)
+    assert torch.equal(traced(x), block(x))
+    with pytest.raises(ValueError, match="`x` has shape"):
+        traced(x[:, :4])
+
+
+def code(path, name):
+    """Give a definition without docstring, checks and remarks."""
+    tree = ast.parse((SNIPPETS / path).read_text("utf-8"))
+    (found,) = (n for n in tree.body if getattr(n, "name", None) == name)
+    for node in ast.walk(found):
+        body = getattr(node, "body", [])
+        if isinstance(body, list):
+            node.body = [
+                n
+                for n in body
+                if not isinstance(n, ast.Expr)
+                or not ast.unparse(n).startswith(("_check", "'", '"'))
+            ]
+    return ast.unparse(found)
+
+
+@pytest.mark.parametrize(
+    ("network", "names"),
+    [
+        ("resnet", ["Pad", "make_shortcut", "BasicBlock", "Bottleneck"]),
+        ("preresnet", ["make_projection", "PreActivationBottleneck"]),
+    ],
+)
+def test_the_networks_have_the_same_blocks(network, names):
+    for name in names:
+        ours = code("modules/residual.py", name)
+        assert "forward" in ours or "return" in ours
+        assert code(f"networks/{network}.py", name) == ours

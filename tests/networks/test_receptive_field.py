@@ -15,6 +15,7 @@ from snippets.networks import (
     lenet,
     nin,
     resnet,
+    resnet_cifar,
     vgg,
 )
 
@@ -75,12 +76,12 @@ CASES: dict[str, tuple[Callable[..., nn.Module], list[str], int]] = {
         192,
     ),
     "resnet20_cifar": (
-        resnet.resnet20_cifar,
+        resnet_cifar.resnet20_cifar,
         ["conv1", "layer1", "layer2", "layer3"],
         128,
     ),
     "plain20_cifar": (
-        resnet.plain20_cifar,
+        resnet_cifar.plain20_cifar,
         ["conv1", "layer1", "layer2", "layer3"],
         128,
     ),

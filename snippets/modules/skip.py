@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.functional import interpolate
 
 
@@ -45,19 +45,43 @@ class Add(nn.Module):
 class Concat(nn.Module):
     """Put what skipped some layers beside what came through them.
 
-    Raises ValueError where n, h or w differ.
-    Source: Ronneberger, Fischer and Brox 2015, figure 1.
+    With `crop` a larger `skip` loses its border first, as in U-Net, whose
+    convolutions do not pad; where the surplus is odd, one pixel more goes at
+    the bottom and at the right. Raises ValueError where shapes do not fit.
+    Source: Ronneberger, Fischer and Brox 2015, section 2 and figure 1.
     """
+
+    def __init__(self, *, crop: bool = False) -> None:
+        super().__init__()
+        self.crop = crop
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (n, c, h, w) and (n, d, h, w) to (n, c + d, h, w)."""
+        if self.crop:
+            skip = crop_to(skip, x)
         _check_same_place(x, skip)
         return torch.cat([x, skip], 1)
 
 
+@fx.wrap  # in a trace it is one step, as are the checks below
+def crop_to(skip: Tensor, x: Tensor) -> Tensor:
+    """Cut the middle (n, d, h, w) out of `skip`, with h and w those of x."""
+    top, left = (
+        (size - wanted) // 2
+        for size, wanted in zip(skip.shape[2:], x.shape[2:], strict=True)
+    )
+    if min(top, left) < 0:
+        raise ValueError(
+            f"`skip` has shape {tuple(skip.shape)}; it must be no smaller "
+            f"than `x`, {tuple(x.shape)}"
+        )
+    h, w = x.shape[2:]
+    return skip[:, :, top : top + h, left : left + w]
+
+
 # --8<-- [end:concat]
-# --8<-- [start:top_down]
-class TopDown(nn.Module):
+# --8<-- [start:fpn]
+class FPN(nn.Module):
     """Carry what coarse maps know down to the finer ones.
 
     A 1×1 brings each map to `out_channels`. From the coarsest on, each is
@@ -93,7 +117,8 @@ class TopDown(nn.Module):
         return [f(y) for f, y in zip(self.layer_blocks, merged, strict=True)]
 
 
-# --8<-- [end:top_down]
+# --8<-- [end:fpn]
+@fx.wrap
 def _check_maps(maps: Sequence[Tensor], in_channels: tuple[int, ...]) -> None:
     if len(maps) != len(in_channels):
         raise ValueError(
@@ -111,6 +136,7 @@ def _check_maps(maps: Sequence[Tensor], in_channels: tuple[int, ...]) -> None:
             )
 
 
+@fx.wrap
 def _check_channels(name: str, x: Tensor, channels: int) -> None:
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
@@ -119,6 +145,7 @@ def _check_channels(name: str, x: Tensor, channels: int) -> None:
         )
 
 
+@fx.wrap
 def _check_same_place(x: Tensor, skip: Tensor) -> None:
     place, skipped = ((*a.shape[:1], *a.shape[2:]) for a in (x, skip))
     if place != skipped or x.ndim != 4:

@@ -1,12 +1,13 @@
+import contextlib
 import re
 from collections import OrderedDict
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import nn
+from torch import fx, nn
 
-from snippets.modules.skip import Add, Concat, TopDown
+from snippets.modules.skip import FPN, Add, Concat
 
 
 def draw(*shape):
@@ -51,6 +52,36 @@ def test_concat_splits_the_gradient_between_its_inputs():
     assert torch.equal(skip.grad, dy[:, 3:])
 
 
+@pytest.mark.parametrize("more", [(0, 0), (1, 0), (4, 5), (3, 2)], ids=str)
+def test_concat_crops_the_middle_of_what_skipped_as_unet_does(more):
+    x, border = draw(2, 3, 4, 5), draw(2, 1, 4 + more[0], 5 + more[1])
+    y = Concat(crop=True)(x, border)
+    top, left = more[0] // 2, more[1] // 2
+    middle = border[:, :, top : top + 4, left : left + 5]
+    assert torch.equal(y, torch.cat([x, middle], 1))
+    with (
+        pytest.raises(ValueError, match="the same n, h and w")
+        if any(more)
+        else contextlib.nullcontext()
+    ):
+        Concat()(x, border)
+
+
+def test_concat_cuts_no_less_than_it_was_given():
+    message = "`skip` has shape (2, 1, 3, 9); it must be no smaller than `x`"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Concat(crop=True)(draw(2, 3, 4, 5), draw(2, 1, 3, 9))
+
+
+def test_a_trace_computes_the_same_and_still_checks():
+    x, skip = draw(2, 3, 4, 5), draw(2, 3, 4, 5)
+    for merge in (Add(3), Concat(), Concat(crop=True)):
+        traced = fx.symbolic_trace(merge)
+        assert torch.equal(traced(x, skip), merge(x, skip))
+        with pytest.raises(ValueError, match="`skip`"):
+            traced(x, skip[:, :, :3])
+
+
 def test_a_1x1_convolution_after_concat_can_be_add():
     add = Add(3, skip_channels=4).double()
     mix = nn.Conv2d(7, 3, 1, bias=False).double()
@@ -77,9 +108,9 @@ SIZES = [
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_top_down_fits_torchvisions_pyramid_and_agrees(torchvision, sizes):
+def test_fpn_fits_torchvisions_pyramid_and_agrees(torchvision, sizes):
     pyramid = torchvision("ops.feature_pyramid_network").FeaturePyramidNetwork
-    theirs, ours = pyramid(CHANNELS, 5).double(), TopDown(CHANNELS, 5).double()
+    theirs, ours = pyramid(CHANNELS, 5).double(), FPN(CHANNELS, 5).double()
     for p in theirs.parameters():
         nn.init.normal_(p)
     theirs.load_state_dict(ours.state_dict(), strict=True)
@@ -97,8 +128,8 @@ def test_top_down_fits_torchvisions_pyramid_and_agrees(torchvision, sizes):
     torch.testing.assert_close(*results)
 
 
-def test_top_down_carries_the_coarse_to_the_fine_and_nothing_back():
-    net, x = TopDown(CHANNELS, 5).double(), maps(*SIZES[0])
+def test_fpn_carries_the_coarse_to_the_fine_and_nothing_back():
+    net, x = FPN(CHANNELS, 5).double(), maps(*SIZES[0])
     y = net(x)
     for i, out in enumerate(y):
         assert out.shape == (2, 5, *SIZES[0][i])
@@ -109,8 +140,8 @@ def test_top_down_carries_the_coarse_to_the_fine_and_nothing_back():
         assert [g is not None for g in found] == [j >= i for j in range(3)]
 
 
-def test_top_down_equals_its_figure_where_sizes_halve():
-    net, x = TopDown(CHANNELS, 5).double(), maps(*SIZES[0])
+def test_fpn_equals_its_figure_where_sizes_halve():
+    net, x = FPN(CHANNELS, 5).double(), maps(*SIZES[0])
     w = {
         k: (m.weight, m.bias)
         for k, m in net.named_modules()
@@ -127,8 +158,8 @@ def test_top_down_equals_its_figure_where_sizes_halve():
     torch.testing.assert_close(net(x), expected)
 
 
-def test_top_down_takes_a_single_map():
-    net, x = TopDown([3], 5), torch.randn(2, 3, 4, 4)
+def test_fpn_takes_a_single_map():
+    net, x = FPN([3], 5), torch.randn(2, 3, 4, 4)
     (y,) = net([x])
     torch.testing.assert_close(y, net.layer_blocks[0](net.inner_blocks[0](x)))
 
@@ -201,9 +232,9 @@ def test_paths_that_do_not_meet_are_named(merge, x, skip, message):
     [
         (lambda: Add(0), "channels=0 and skip_channels=None must be >= 1"),
         (lambda: Add(3, skip_channels=0), "skip_channels=0 must be >= 1"),
-        (lambda: TopDown([], 5), "in_channels=[] and out_channels=5 must"),
-        (lambda: TopDown([3, 0], 5), "in_channels=[3, 0] and"),
-        (lambda: TopDown([3], 0), "out_channels=0 must be >= 1"),
+        (lambda: FPN([], 5), "in_channels=[] and out_channels=5 must"),
+        (lambda: FPN([3, 0], 5), "in_channels=[3, 0] and"),
+        (lambda: FPN([3], 0), "out_channels=0 must be >= 1"),
     ],
 )
 def test_a_bad_option_is_named(build, message):
@@ -214,7 +245,7 @@ def test_a_bad_option_is_named(build, message):
 def test_one_channel_is_enough():
     x = torch.ones(1, 1, 2, 2)
     assert torch.equal(Add(1, skip_channels=1)(x, x), 2 * x)
-    assert TopDown([1], 1)([x])[0].shape == x.shape
+    assert FPN([1], 1)([x])[0].shape == x.shape
 
 
 def ones(*shapes):
@@ -249,11 +280,11 @@ def ones(*shapes):
 )
 def test_maps_that_do_not_fit_are_named(x, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        TopDown((3, 4), 5)(x)
+        FPN((3, 4), 5)(x)
 
 
 def test_each_map_is_held_against_the_one_before():
     x = ones((2, 3, 8, 8), (2, 4, 2, 2), (2, 3, 4, 4))
     message = "`maps[2]` has shape (2, 3, 4, 4); after a map with n=2, h=2 and"
     with pytest.raises(ValueError, match=re.escape(message)):
-        TopDown((3, 4, 3), 5)(x)
+        FPN((3, 4, 3), 5)(x)

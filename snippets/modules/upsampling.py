@@ -76,8 +76,8 @@ def _blend(size: int, out: int, align_corners: bool) -> Tensor:
 
 
 # --8<-- [end:bilinear]
-# --8<-- [start:transposed]
-def transposed(
+# --8<-- [start:conv_transpose]
+def conv_transpose(
     x: Tensor,
     w: Tensor,
     b: Tensor | None = None,
@@ -114,18 +114,27 @@ def transposed(
         raise ValueError(f"{padding=} cuts all of {bottom} × {right} off")
     y = x.new_zeros(len(x), groups, out, bottom, right)
     x = x.reshape(len(x), groups, c // groups, h, width)
-    w = w.reshape(groups, c // groups, out, kh, kw)
-    for i, j in product(range(kh), range(kw)):
+    _stamp(y, x, w.reshape(groups, c // groups, out, kh, kw), sh, sw, dh, dw)
+    y = y.flatten(1, 2)[:, :, ph : bottom - ph, pw : right - pw]
+    return y if b is None else y + b.view(-1, 1, 1)
+
+
+# --8<-- [end:conv_transpose]
+# --8<-- [start:stamp]
+def _stamp(
+    y: Tensor, x: Tensor, w: Tensor, sh: int, sw: int, dh: int, dw: int
+) -> None:
+    """Add the stamps of all pixels of `x` to `y`; n, groups come first."""
+    h, width = x.shape[-2:]
+    for i, j in product(range(w.shape[-2]), range(w.shape[-1])):
         # One kernel element of all stamps at once: they lie a stride apart.
         rows = slice(i * dh, i * dh + (h - 1) * sh + 1, sh)
         columns = slice(j * dw, j * dw + (width - 1) * sw + 1, sw)
         elements = torch.einsum("ngchw,gco->ngohw", x, w[..., i, j])
         y[..., rows, columns] += elements
-    y = y.flatten(1, 2)[:, :, ph : bottom - ph, pw : right - pw]
-    return y if b is None else y + b.view(-1, 1, 1)
 
 
-# --8<-- [end:transposed]
+# --8<-- [end:stamp]
 # --8<-- [start:pixel_shuffle]
 def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     """Lay out each pixel's factor² values as a square of pixels.

@@ -7,9 +7,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from snippets.modules.upsampling import (
     bilinear,
+    conv_transpose,
     nearest,
     pixel_shuffle,
-    transposed,
 )
 
 # Sizes before and after: equal, up, down, by no integer, from and to one.
@@ -127,32 +127,32 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("kernel_size", [(3, 3), (3, 4), (4, 5)], ids=str)
 @pytest.mark.parametrize("size", [(3, 4), (1, 5), (6, 2)], ids=str)
-def test_transposed_equals_torchs(size, kernel_size, settings, dtype):
+def test_conv_transpose_equals_torchs(size, kernel_size, settings, dtype):
     groups = settings.get("groups", 1)
     x = draw(2, 4, *size, dtype=dtype)
     w = draw(4, 6 // groups if groups < 4 else 2, *kernel_size, dtype=dtype)
     b = draw(groups * w.shape[1], dtype=dtype)
     for inputs in ((x, w), (x, w, b)):
         assert_same(
-            lambda *a: transposed(*a, **settings),
+            lambda *a: conv_transpose(*a, **settings),
             lambda *a: F.conv_transpose2d(*a, **settings),
             *inputs,
         )
 
 
-def test_transposed_is_the_gradient_of_the_convolution():
+def test_conv_transpose_is_the_gradient_of_the_convolution():
     x, w = draw(2, 3, 9, 9), draw(5, 3, 3, 4)
     y = F.conv2d(x, w, stride=2, padding=1)
     dy = torch.randn_like(y)
     (dx,) = torch.autograd.grad(y, x, dy)
-    back = transposed(dy, w, stride=2, padding=1, output_padding=(0, 1))
+    back = conv_transpose(dy, w, stride=2, padding=1, output_padding=(0, 1))
     torch.testing.assert_close(back, dx)
 
 
-def test_transposed_stamps_the_kernel_once_for_each_pixel():
+def test_conv_transpose_stamps_the_kernel_once_for_each_pixel():
     x = torch.tensor([[[[1.0, 10.0]]]])
     w = torch.tensor([[[[1.0, 2.0, 3.0]]]])
-    y = transposed(x, w, stride=2)
+    y = conv_transpose(x, w, stride=2)
     assert y.flatten().tolist() == [1, 2, 3 + 10, 20, 30]
 
 
@@ -171,7 +171,7 @@ FUNCTIONS = {
     "nearest scale": lambda x: nearest(x, scale=(2, 3)),
     "bilinear": lambda x: bilinear(x, (5, 2)),
     "bilinear aligned": lambda x: bilinear(x, (2, 5), align_corners=True),
-    "transposed": lambda x: transposed(
+    "conv_transpose": lambda x: conv_transpose(
         x, torch.ones(4, 2, 3, 2).to(x), stride=2, padding=1
     ),
     "pixel_shuffle": lambda x: pixel_shuffle(x, 2),
@@ -190,7 +190,7 @@ def test_gradients_equal_finite_differences(function):
 
 def test_gradients_of_kernel_and_bias_equal_finite_differences():
     def function(x, w, b):
-        return transposed(x, w, b, stride=2, dilation=2, groups=2)
+        return conv_transpose(x, w, b, stride=2, dilation=2, groups=2)
 
     inputs = draw(1, 4, 2, 2), draw(4, 1, 2, 2), draw(2)
     assert torch.autograd.gradcheck(function, inputs)
@@ -264,107 +264,107 @@ def test_a_wrong_shape_is_named(function, shape):
             "`x` holds torch.int64; it must",
         ),
         (
-            lambda: transposed(X, W[:3]),
+            lambda: conv_transpose(X, W[:3]),
             ValueError,
             "`w` has shape (3, 2, 3, 3); it must be (4, out/groups",
         ),
         (
-            lambda: transposed(X, W[0]),
+            lambda: conv_transpose(X, W[0]),
             ValueError,
             "`w` has shape (2, 3, 3); it must",
         ),
         (
-            lambda: transposed(X, W[:, :0]),
+            lambda: conv_transpose(X, W[:, :0]),
             ValueError,
             "`w` has shape (4, 0, 3, 3); it",
         ),
         (
-            lambda: transposed(X, W.double()),
+            lambda: conv_transpose(X, W.double()),
             TypeError,
             "`w` holds torch.float64; it must hold torch.float32",
         ),
         (
-            lambda: transposed(X, W, W[0, 0, 0].double()),
+            lambda: conv_transpose(X, W, W[0, 0, 0].double()),
             TypeError,
             "`b` holds torch.float64; it must hold torch.float32",
         ),
         (
-            lambda: transposed(X, W, W[0, 0, 0]),
+            lambda: conv_transpose(X, W, W[0, 0, 0]),
             ValueError,
             "`b` has shape (3,); it must be (2,)",
         ),
         (
-            lambda: transposed(X, W, W[0, 0, 0], groups=2),
+            lambda: conv_transpose(X, W, W[0, 0, 0], groups=2),
             ValueError,
             "`b` has shape (3,); it must be (4,)",
         ),
         (
-            lambda: transposed(X, W, groups=3),
+            lambda: conv_transpose(X, W, groups=3),
             ValueError,
             "groups=3 must divide the 4 channels",
         ),
         (
-            lambda: transposed(X, W, groups=0),
+            lambda: conv_transpose(X, W, groups=0),
             ValueError,
             "groups=0 must divide the 4",
         ),
         (
-            lambda: transposed(X, W, stride=0),
+            lambda: conv_transpose(X, W, stride=0),
             ValueError,
             "`stride=0` must be one or two",
         ),
         (
-            lambda: transposed(X, W, dilation=(1, 0)),
+            lambda: conv_transpose(X, W, dilation=(1, 0)),
             ValueError,
             "`dilation=(1, 0)` must",
         ),
         (
-            lambda: transposed(X, W, padding=-1),
+            lambda: conv_transpose(X, W, padding=-1),
             ValueError,
             "`padding=-1` must be one or two integers >= 0",
         ),
         (
-            lambda: transposed(X, W, output_padding=-1),
+            lambda: conv_transpose(X, W, output_padding=-1),
             ValueError,
             "`output_padding=-1` must",
         ),
         (
-            lambda: transposed(X, W, output_padding=1),
+            lambda: conv_transpose(X, W, output_padding=1),
             ValueError,
             "output_padding=1 must be below stride=1 or dilation=1",
         ),
         (
-            lambda: transposed(X, W, stride=(2, 1), output_padding=1),
+            lambda: conv_transpose(X, W, stride=(2, 1), output_padding=1),
             ValueError,
             "output_padding=1 must be below stride=(2, 1) or dilation=1",
         ),
         (
-            lambda: transposed(X, W, padding=3),
+            lambda: conv_transpose(X, W, padding=3),
             ValueError,
             "padding=3 cuts all of 5 × 5 off",
         ),
         (
-            lambda: transposed(X, W, padding=(0, 3)),
+            lambda: conv_transpose(X, W, padding=(0, 3)),
             ValueError,
             "padding=(0, 3) cuts all of 5 × 5 off",
         ),
         (
-            lambda: transposed(X, W, padding=(3, 0)),
+            lambda: conv_transpose(X, W, padding=(3, 0)),
             ValueError,
             "padding=(3, 0) cuts all of 5 × 5 off",
         ),
         (
-            lambda: transposed(X, W[:, :, :2], padding=(2, 0)),
+            lambda: conv_transpose(X, W[:, :, :2], padding=(2, 0)),
             ValueError,
             "padding=(2, 0) cuts all of 4 × 5 off",
         ),
         (
-            lambda: transposed(X, W[..., :2], padding=(0, 2)),
+            lambda: conv_transpose(X, W[..., :2], padding=(0, 2)),
             ValueError,
             "padding=(0, 2) cuts all of 5 × 4 off",
         ),
         (
-            lambda: transposed(X, W, stride=(1, 2), output_padding=1),
+            lambda: conv_transpose(X, W, stride=(1, 2), output_padding=1),
             ValueError,
             "output_padding=1 must be below stride=(1, 2) or dilation=1",
         ),

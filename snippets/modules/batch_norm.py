@@ -1,9 +1,10 @@
 """Batch normalization written out, and folded into a convolution."""
 
 import copy
+from collections import Counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
 # --8<-- [start:batch_norm]
@@ -35,12 +36,7 @@ class BatchNorm(nn.Module):
         track_running_stats: bool = True,
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"{num_features=} must be >= 1")
-        if not eps > 0:
-            raise ValueError(f"{eps=} must be positive")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"{momentum=} must be None or from 0 to 1")
+        _check_options(num_features, eps, momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         for name, value in (("weight", 1.0), ("bias", 0.0)):
             p = nn.Parameter(torch.full((num_features,), value))
@@ -52,6 +48,8 @@ class BatchNorm(nn.Module):
         ):
             self.register_buffer(name, a if track_running_stats else None)
 
+    # --8<-- [end:batch_norm]
+    # --8<-- [start:forward]
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, c) or (n, c, …) to the same shape and dtype."""
         _check_input(x, self.num_features)
@@ -69,6 +67,8 @@ class BatchNorm(nn.Module):
             y = y * self.weight.view(wide) + self.bias.view(wide)
         return y.to(x.dtype)
 
+    # --8<-- [end:forward]
+    # --8<-- [start:statistics]
     @torch.no_grad()
     def _remember(self, mean: Tensor, var: Tensor, count: int) -> None:
         old_mean, old_var = self.running_mean, self.running_var
@@ -99,7 +99,10 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     return mean.flatten(), var, count
 
 
-# --8<-- [end:batch_norm]
+# --8<-- [end:statistics]
+NORMS = BatchNorm, nn.BatchNorm2d
+
+
 # --8<-- [start:fuse]
 def fuse_conv_bn(conv: nn.Conv2d, bn: BatchNorm | nn.BatchNorm2d) -> nn.Conv2d:
     """Fold a normalization in evaluation mode into the convolution before it.
@@ -130,12 +133,48 @@ def _parameter(a: Tensor, like: Tensor) -> nn.Parameter:
 
 
 # --8<-- [end:fuse]
+# --8<-- [start:fuse-network]
+def fuse_network(model: nn.Module) -> nn.Module:
+    """Fold each normalization whose input is what one convolution puts out.
+
+    Returns a copy of `model`, with the identity in place of each folded
+    normalization; `model` stays as it is. What normalizes a sum or a
+    concatenation, and what is called more than once, is kept. Raises as
+    `fuse_conv_bn`, and as `torch.fx` for a model that it cannot trace.
+    """
+    fused = copy.deepcopy(model)
+    nodes = _Tracer().trace(fused).nodes
+    calls = [node for node in nodes if node.op == "call_module"]
+    times = Counter(str(node.target) for node in calls)
+    for node in calls:
+        before = node.all_input_nodes[0]
+        names = str(before.target), str(node.target)
+        if [times[name] for name in names] != [1, 1] or len(before.users) > 1:
+            continue
+        conv, bn = (fused.get_submodule(name) for name in names)
+        if isinstance(conv, nn.Conv2d) and isinstance(bn, NORMS):
+            _replace(fused, names[0], fuse_conv_bn(conv, bn))
+            _replace(fused, names[1], nn.Identity())
+    return fused
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, name: str) -> bool:
+        return isinstance(m, BatchNorm) or super().is_leaf_module(m, name)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+# --8<-- [end:fuse-network]
 def _running_statistics(
     conv: nn.Conv2d, bn: BatchNorm | nn.BatchNorm2d
 ) -> tuple[Tensor, Tensor]:
     for name, module, kinds in (
         ("conv", conv, (nn.Conv2d,)),
-        ("bn", bn, (BatchNorm, nn.BatchNorm2d)),
+        ("bn", bn, NORMS),
     ):
         if not isinstance(module, kinds):
             allowed = " or ".join(kind.__name__ for kind in kinds)
@@ -152,6 +191,17 @@ def _running_statistics(
     if bn.running_mean is None or bn.running_var is None:
         raise ValueError("`bn` has running_mean=None; it must keep statistics")
     return bn.running_mean, bn.running_var
+
+
+def _check_options(
+    num_features: int, eps: float, momentum: float | None
+) -> None:
+    if num_features < 1:
+        raise ValueError(f"{num_features=} must be >= 1")
+    if not eps > 0:
+        raise ValueError(f"{eps=} must be positive")
+    if momentum is not None and not 0 <= momentum <= 1:
+        raise ValueError(f"{momentum=} must be None or from 0 to 1")
 
 
 def _check_input(x: Tensor, num_features: int) -> None:

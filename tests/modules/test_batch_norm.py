@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from snippets.modules.batch_norm import BatchNorm, fuse_conv_bn
+from snippets.modules.batch_norm import BatchNorm, fuse_conv_bn, fuse_network
 
 SHAPES = [(6, 3), (4, 3, 5), (2, 3, 4, 5), (2, 3, 2, 3, 4), (1, 3, 2, 4)]
 OPTIONS = [
@@ -363,3 +363,38 @@ CONV, NORM = nn.Conv2d(2, 3, 1), BatchNorm(3).eval()
 def test_what_cannot_be_fused_is_named(conv, bn, error, message):
     with pytest.raises(error, match=re.escape(message)):
         fuse_conv_bn(conv, bn)
+
+
+class Paths(nn.Module):
+    """Hold normalizations that can be folded, and that cannot."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.folds = nn.Sequential(nn.Conv2d(2, 2, 1), BatchNorm(2))
+        self.shared = nn.Conv2d(2, 2, 1)
+        self.twice = nn.BatchNorm2d(2)
+        self.read_twice = nn.BatchNorm2d(2)
+        self.first = nn.BatchNorm2d(2)
+
+    def forward(self, x):
+        x = self.folds(self.first(x))
+        y = self.conv(x)
+        x = y + self.read_twice(y)
+        return self.twice(self.shared(self.twice(self.shared(x))))
+
+
+def test_only_what_one_convolution_feeds_is_folded():
+    model, x = disturb(Paths()).eval(), torch.randn(2, 2, 5, 5)
+    before = copy.deepcopy(model.state_dict())
+    fused = fuse_network(model)
+    assert isinstance(fused.folds[1], nn.Identity)
+    assert sum(isinstance(m, nn.Identity) for m in fused.modules()) == 1
+    torch.testing.assert_close(fused(x), model(x))
+    for name, a in model.state_dict().items():
+        assert torch.equal(a, before[name])
+
+
+def test_a_network_in_training_is_not_folded():
+    with pytest.raises(ValueError, match=r"`bn` has training=True; call"):
+        fuse_network(Paths())

@@ -64,6 +64,8 @@ def to_linear(conv: nn.Conv2d) -> nn.Linear:
     return linear.train(conv.training)
 
 
+# --8<-- [end:modules]
+# --8<-- [start:to_conv]
 def to_conv(linear: nn.Linear) -> nn.Conv2d:
     """Copy a linear layer into the 1×1 convolution that applies it everywhere.
 
@@ -84,7 +86,7 @@ def _copy(p: Tensor, *shape: int) -> nn.Parameter:
     return nn.Parameter(p.detach().reshape(shape).clone(), p.requires_grad)
 
 
-# --8<-- [end:modules]
+# --8<-- [end:to_conv]
 def _check_weights(
     x: Tensor, w: Tensor, b: Tensor | None, shape: tuple[int, ...]
 ) -> None:

@@ -78,6 +78,8 @@ USES = {
         "x = torch.randn(4, 2, 5, 5)\n"
         "assert bn(conv(x)).mean().abs() < 1e-5\n"
         "y = it.fuse_conv_bn(conv, bn.eval())(x)\n"
+        "net = it.fuse_network(torch.nn.Sequential(conv, bn))\n"
+        "assert torch.equal(net(x), y)\n"
         "assert torch.allclose(y, bn(conv(x)), atol=1e-5)"
     ),
     "modules/conv1x1.py": (
@@ -116,7 +118,7 @@ USES = {
     "modules/skip.py": (
         "import torch\n"
         "fine, coarse = torch.ones(1, 2, 5, 5), torch.ones(1, 3, 3, 3)\n"
-        "y = it.TopDown([2, 3], 4)([fine, coarse])\n"
+        "y = it.FPN([2, 3], 4)([fine, coarse])\n"
         "assert [a.shape[1:] for a in y] == [(4, 5, 5), (4, 3, 3)]"
     ),
     "modules/upsampling.py": (
@@ -158,7 +160,17 @@ USES = {
         "model = it.nin_cifar10()\n"
         "assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)"
     ),
+    "networks/preresnet.py": (
+        "import torch\n"
+        "model = it.PreResNet((1, 1, 1))\n"
+        "assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)"
+    ),
     "networks/resnet.py": (
+        "import torch\n"
+        "model = it.resnet18(num_classes=10)\n"
+        "assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)"
+    ),
+    "networks/resnet_cifar.py": (
         "import torch\n"
         "model = it.resnet20_cifar()\n"
         "assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)"
@@ -211,20 +223,34 @@ import numpy as np
 
 def siblings(path: Path) -> list[str]:
     """Name the files that a snippet builds on and is copied with."""
-    return re.findall(r"^from \.(\w+) import", path.read_text("utf-8"), re.M)
+    text = path.read_text("utf-8")
+    return re.findall(r"^ *from \.(\w+) import", text, re.M)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_copied_alone_it_works(name: str, tmp_path: Path) -> None:
+def copies() -> list[tuple[str, str]]:
+    """List the files, and those that have siblings also in a package."""
+    found = []
+    for name in FILES:
+        path = ROOT / "snippets" / name
+        if siblings(path):
+            found.append((name, "package"))
+        if not siblings(path) or "except ImportError" in path.read_text(
+            "utf-8"
+        ):
+            found.append((name, ""))
+    return found
+
+
+@pytest.mark.parametrize(("name", "package"), copies())
+def test_copied_alone_it_works(name: str, package: str, tmp_path: Path) -> None:
     assert name in USES, f"say in USES how {name} is used"
     source = ROOT / "snippets" / name
-    needed = siblings(source)
     folder = tmp_path / "elsewhere"
-    package = folder / "copied" if needed else folder
-    package.mkdir(parents=True)
+    (folder / package).mkdir(parents=True)
+    needed = siblings(source)
     for path in [source, *(source.with_name(f"{s}.py") for s in needed)]:
-        shutil.copy(path, package)
-    module = f"copied.{source.stem}" if needed else source.stem
+        shutil.copy(path, folder / package)
+    module = f"{package}.{source.stem}" if package else source.stem
     code = f"{PRELUDE}\nimport {module} as it\n{USES[name]}\n"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code],
@@ -242,6 +268,7 @@ def test_it_imports_nothing_else_of_the_project(name: str) -> None:
     text = (ROOT / "snippets" / name).read_text("utf-8")
     modules = set(re.findall(r"^ *(?:from|import) (\w+)", text, re.M))
     allowed = ALLOWED | ({"sklearn"} if name.startswith("data/") else set())
+    allowed |= set(siblings(ROOT / "snippets" / name))
     assert modules - allowed <= sys.stdlib_module_names
     for sibling in siblings(ROOT / "snippets" / name):
         assert f"{sibling}.py" in "\n".join(text.splitlines()[:12]), (

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import TypedDict, Unpack
 
 from torch import Tensor, fx, nn
@@ -120,6 +121,29 @@ def vgg_classifier(num_classes: int) -> nn.Sequential:
 
 
 # --8<-- [end:classifier]
+# --8<-- [start:timm]
+TIMM = {
+    "pre_logits.fc1": "classifier.0",
+    "pre_logits.fc2": "classifier.3",
+    "head.fc": "classifier.6",
+}
+
+
+def from_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name a checkpoint of timm's as it is named here.
+
+    timm has the first two linear layers as convolutions, 7×7 and 1×1.
+    ResNets and DenseNets have the same names in timm as here.
+    """
+    found = {}
+    for key, t in state_dict.items():
+        layer, _, kind = key.rpartition(".")
+        flat = t.flatten(1) if layer in TIMM and kind == "weight" else t
+        found[f"{TIMM.get(layer, layer)}.{kind}"] = flat
+    return found
+
+
+# --8<-- [end:timm]
 def _initialize(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out")

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
+@fx.wrap  # a traced network still checks its input
 def _check_input(x: Tensor, in_channels: int, smallest: int) -> None:
     fits = x.ndim == 4 and x.shape[1] == in_channels
     if not fits or x.shape[2] < smallest or x.shape[3] < smallest:
@@ -20,7 +21,7 @@ def _check_input(x: Tensor, in_channels: int, smallest: int) -> None:
 
 # --8<-- [start:unit]
 class ConvUnit(nn.Sequential):
-    """Convolve, normalize and bend: the layer that both networks repeat."""
+    """Convolve, normalize and activate: the layer that both networks repeat."""
 
     def __init__(
         self, c: int, out: int, kernel_size: int, stride: int = 1

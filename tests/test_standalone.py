@@ -229,16 +229,11 @@ def siblings(path: Path) -> list[str]:
 
 def copies() -> list[tuple[str, str]]:
     """List the files, and those that have siblings also in a package."""
-    found = []
-    for name in FILES:
-        path = ROOT / "snippets" / name
-        if siblings(path):
-            found.append((name, "package"))
-        if not siblings(path) or "except ImportError" in path.read_text(
-            "utf-8"
-        ):
-            found.append((name, ""))
-    return found
+    return [(name, "") for name in FILES] + [
+        (name, "package")
+        for name in FILES
+        if siblings(ROOT / "snippets" / name)
+    ]
 
 
 @pytest.mark.parametrize(("name", "package"), copies())

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .darknet import ConvUnit, darknet19_body, darknet53_body, last_conv
+try:
+    from .darknet import ConvUnit, darknet19_body, darknet53_body, last_conv
+except ImportError:  # copied into a folder that is no package
+    from darknet import (  # type: ignore[import-not-found,no-redef]
+        ConvUnit,
+        darknet19_body,
+        darknet53_body,
+        last_conv,
+    )
 
 # Widths and heights of the boxes that predictions start from, for each scale:
 # of YOLOv2 in cells of 32 pixels, of YOLOv3 in pixels, as published.

@@ -866,16 +866,16 @@ print("| --: | :-- | :-- | --: |")
 woke = np.argwhere(dark[:-1] & ~dark[1:])
 for epoch, number in woke:
     found = []
-    for below in (0, 1):
-        for own in (0, 1):
-            first = ends[epoch + below][0]
-            second = ends[epoch + own][1]
-            found.append(lit(first, second)[number])
-            words = " | ".join(
-                f"〔第 {epoch + n} 轮之后｜after epoch {epoch + n}〕"
-                for n in (below, own)
-            )
-            print(f"| {number} | {words} | {found[-1]} |")
+    for below, own in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        images_lit = counts[epoch + below]
+        if below != own:
+            images_lit = lit(ends[epoch + below][0], ends[epoch + own][1])
+        found.append(images_lit[number])
+        words = " | ".join(
+            f"〔第 {epoch + n} 轮之后｜after epoch {epoch + n}〕"
+            for n in (below, own)
+        )
+        print(f"| {number} | {words} | {found[-1]} |")
     assert found[0] == found[1] == 0 < min(found[2:])
 assert len(woke) == 2
 
@@ -932,36 +932,10 @@ assert probabilities.max() > 0.9
 
 # %% [markdown] lang="zh"
 # 注意它的把握：其中有的错答，概率在九成以上。softmax 给出的概率，并不等于答案有多可信。
-#
-# 混淆表统计哪个数字被认成了哪个。
 
 # %% [markdown] lang="en"
 # Note how sure it is: there are wrong answers with more than 90%. A probability
 # out of softmax does not tell how far an answer can be trusted.
-#
-# The confusion table counts which digit was taken for which.
-
-# %%
-confusion = np.zeros((10, 10), int)
-np.add.at(confusion, (labels[test], predicted), 1)
-
-corner = "〔真值＼回答｜truth \\ answer〕"
-print(f"| {corner} |", " | ".join(map(str, range(10))), "|")
-print("| --: |", " --: |" * 10)
-for digit, row in enumerate(confusion):
-    print(
-        f"| **{digit}** |", " | ".join(str(n) if n else "·" for n in row), "|"
-    )
-
-assert confusion.sum() == len(test)
-assert confusion.trace() == len(test) - len(wrong)
-
-# %% [markdown] lang="zh" caption=true
-# 行是真值，列是回答，对角线上是认对的张数。
-
-# %% [markdown] lang="en" caption=true
-# Rows hold the truth, columns the answer; the diagonal counts what was read
-# rightly.
 
 # %% [markdown] lang="zh"
 # ## 换一批人来写 {#new-writers}

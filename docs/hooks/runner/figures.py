@@ -78,8 +78,9 @@ def to_svgs(figure: Figure, language: str = "zh") -> str:
     wide = to_svg(figure, language)
     if figure.get_figwidth() <= NARROW or not figure.axes:
         return wide
+    name = title(figure)
     with _packed(figure, language):
-        narrow = to_svg(figure, language)
+        narrow = to_svg(figure, language, name=name)
     return (
         wide.replace('class="figure', 'class="figure wide', 1)
         + "\n\n"
@@ -87,19 +88,21 @@ def to_svgs(figure: Figure, language: str = "zh") -> str:
     )
 
 
-def to_svg(figure: Figure, language: str = "zh") -> str:
+def to_svg(
+    figure: Figure, language: str = "zh", *, name: str | None = None
+) -> str:
     """Return the figure as an `<svg>` element to be put into a page.
 
     Of words given as `〔中文｜English〕` only those of `language` are drawn.
 
     Text stays text in the page's own font, black follows the page's text
     colour, and the colours of the style become CSS variables. The element is
-    named after the figure's title, else after the titles of its axes.
+    called `name`, else after the figure's title or those of its axes.
 
     Raises ValueError when there is no title: such a figure would be silent
     in a screen reader.
     """
-    name = pick(title(figure), language)
+    name = pick(name or title(figure), language)
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     _drawn_language.set(language)

@@ -453,6 +453,15 @@ class TestOnAPhone:
         assert image.x1 <= bar.x0
         assert bar.y1 <= image.y1 + 0.02
 
+    def test_a_broken_title_is_read_out_as_one(self):
+        fig = self.row(4)
+        fig.suptitle("一个数字的特征图，从输入一直到第二次池化，逐层看过去")
+        wide, narrow = to_svgs(fig).split("\n\n")
+        names = [
+            re.search('aria-label="([^"]*)"', s)[1] for s in (wide, narrow)
+        ]
+        assert names[0] == names[1] == fig.get_suptitle()
+
     def test_the_figure_is_left_as_it_was(self):
         fig = self.row(4)
         once = to_svgs(fig)

@@ -72,7 +72,7 @@ torch.set_num_threads(1)
 # %% [markdown] lang="zh"
 # ## 数据：从 8×8 到 28×28 {#data}
 #
-# 这是 1990 年代采集的真实手写数字。原图为 32×32 的黑白点阵，切成 4×4 的小块，数出每块有几个黑点，就得到 8×8 的图，每个像素取 0 到 16（Alpaydin 与 Kaynak，1998）。
+# 这是 1998 年公开的真实手写数字。原图为 32×32 的黑白点阵，切成 4×4 的小块，数出每块有几个黑点，就得到 8×8 的图，每个像素取 0 到 16（Alpaydin 与 Kaynak，1998）。
 #
 # LeNet 要 28×28 的输入。办法分两步，都不含随机性：先用双线性插值放大到三倍，成为 24×24；再在四周各补 2 个像素的背景。双线性插值可以写成一个矩阵：`stretch` 的每一列说明一个新像素由哪些旧像素、按多大比例混合而成；左乘一次处理行，右乘一次处理列。代码中的断言把结果与 PyTorch 自带的插值对照。
 #
@@ -83,9 +83,9 @@ torch.set_num_threads(1)
 # %% [markdown] lang="en"
 # ## The data: from 8×8 to 28×28 {#data}
 #
-# These are real digits, collected in the 1990s. Each was a bitmap of 32×32; cut
-# into blocks of 4×4, with the dark dots of each block counted, it becomes 8×8
-# pixels from 0 to 16 (Alpaydin and Kaynak, 1998).
+# These are real handwritten digits, published in 1998. Each was a bitmap of
+# 32×32; cut into blocks of 4×4, with the dark dots of each block counted, it
+# becomes 8×8 pixels from 0 to 16 (Alpaydin and Kaynak, 1998).
 #
 # LeNet takes 28×28. We get there in two steps, neither of them random: bilinear
 # interpolation enlarges three times, to 24×24; then 2 pixels of background are
@@ -245,7 +245,7 @@ class NumpyLeNet:
 # %% [markdown] lang="zh"
 # ## 先走一步：核对梯度 {#gradients}
 #
-# 训练之前先核对一次。两个网络拿到相同的权重和相同的 32 张图，各算一次梯度。表中是每组参数上最大的差，除以该组最大的梯度。双精度浮点数大约有 16 位有效数字，所以剩下的差只可能是舍入误差。
+# 训练之前先核对一次。两个网络拿到相同的权重和相同的 32 张图，各算一次梯度。表中是每组参数上最大的差，除以该组最大的梯度。双精度浮点数大约有 16 位有效数字，如果两边算的是同一个梯度，剩下的差就只有舍入误差那么大。
 
 # %% [markdown] lang="en"
 # ## One step first: the gradients {#gradients}
@@ -253,8 +253,8 @@ class NumpyLeNet:
 # Before training, check once. Both networks get the same weights
 # and the same 32 images, and each computes its gradients. The table gives, for
 # each group of parameters, the largest difference divided by the largest
-# gradient. Double precision carries about 16 significant digits, so what is left
-# can only be rounding.
+# gradient. Double precision carries about 16 significant digits: if both compute
+# the same gradients, the difference is no larger than rounding.
 
 # %%
 torch.manual_seed(0)
@@ -297,7 +297,7 @@ assert worst < 1e-12
 # %% [markdown] lang="zh"
 # ## 一起训练 {#training}
 #
-# 要让两条曲线可以比较，两边看到的东西必须一模一样。`batches` 把一切随机的决定都做完：每一轮打乱次序，每 32 张图为一个小批量，每个小批量整体平移最多 2 个像素。四周补的背景正好宽 2 个像素，所以 `np.roll` 从一边推出去、从另一边绕回来的只有背景。平移使不多的图显得更多样，这是最简单的数据增强。学习率从 0.03 直线降到 0。
+# 要让两条曲线可以比较，两边看到的东西必须一模一样。`batches` 把一切随机的决定都做完：每一轮打乱次序，每 32 张图为一个小批量，每个小批量整体平移最多 2 个像素。四周补的背景正好宽 2 个像素，所以 `np.roll` 从一边推出去、从另一边绕回来的只有背景。平移使不多的图显得更多样，这是一种简单的数据增强。学习率从 0.03 直线降到 0。
 #
 # `train_both` 让两个网络同步前进：每个小批量各走一步，记下各自的损失。它还记下两件平时看不到的东西：两边的 ReLU 有多少个作出了不同的决定，一边放行而另一边拦下；以及每一步之前两个卷积层的权重，后面要用它们追查哪些特征图熄灭过。
 
@@ -309,8 +309,8 @@ assert worst < 1e-12
 # time, and shifts each mini-batch as a whole by up to 2 pixels. The added
 # background is 2 pixels wide, so what `np.roll` pushes out at one edge and
 # brings in at the other is background only. Shifting makes few images look like
-# more; it is the simplest data augmentation. The learning rate falls from 0.03
-# to 0 in a straight line.
+# more: a simple kind of data augmentation. The learning rate falls from 0.03 to
+# 0 in a straight line.
 #
 # `train_both` moves the two networks in step: one update each per mini-batch,
 # and both losses are recorded. It also records two things that usually stay
@@ -699,7 +699,7 @@ assert min(kept[:2] + kept[3:]) > 0.6 > 0.4 > kept[2]
 # %% [markdown] lang="zh"
 # 训练以后，边缘成分的平均占比增加到原来的两倍以上，而且没有人要求网络去找边缘。占比最高的是第 1 个和第 6 个核，但也不到一半，其余的能量是别的图案。
 #
-# 另外四个核各有不同。第 2 个几乎没有边缘成分；第 3 个以正数为主，更像是在问“这里有没有墨”，它也是变化最大的一个。其余五个与各自的随机初值仍然明显相关（相关系数大于 0.6）：对这样小的任务，随机初值大体够用，训练不必把它们完全改写。
+# 另外四个核各有不同。第 2 个几乎没有边缘成分；第 3 个以正数为主，更像是在问“这里有没有墨”，它也是变化最大的一个。其余五个与各自的随机初值仍然明显相关（相关系数大于 0.6）：训练改动了它们，但没有完全改写。
 
 # %% [markdown] lang="en"
 # Training more than doubles the mean share of edges, and nobody asked the network
@@ -709,8 +709,7 @@ assert min(kept[:2] + kept[3:]) > 0.6 > 0.4 > kept[2]
 # The other four differ. Kernel 2 has hardly any edge in it. In kernel 3 positive
 # numbers prevail: it rather asks whether there is ink at all, and it has changed most.
 # The other five are still clearly correlated with their random start (by more
-# than 0.6): for a task this small, random weights largely suffice, and training
-# need not rewrite them.
+# than 0.6): training changed them, but did not rewrite them.
 
 # %% [markdown] lang="zh"
 # ## 一个数字，逐层看 {#feature-maps}
@@ -839,15 +838,16 @@ assert (dark.any(0).sum(), dark[-1].sum()) == (5, 3)
 # numbers written in them; row 6 then gets a little brighter.
 
 # %% [markdown] lang="zh"
-# 训练之前，每张图都有图片点亮。后来有五张熄灭过：三张直到最后都是黑的，两张又亮了起来，虽然起初只有一张图片能点亮它们。
+# 训练之前，每张图都有图片点亮。后来有五张熄灭过：三张直到最后都是黑的；两张又亮了起来，起初都只有一张图片能点亮，第 0 张到最后也只有这一张。
 #
 # 失活的 ReLU 广为人知，通常的说法是它不会再醒来：没有输出，就没有梯度，也就没有变化（见 CS231n 讲义）。那么，是什么让这两张图重新亮起？熄灭期间，它们自己的权重收不到梯度。但下面的第一层还在学习，是其余亮着的图在推动它；第一层一变，熄灭的图看到的输入也就变了。
 #
 # 这可以检验。把重新亮起前后两轮的权重拆开，重新组合：一半用旧的，一半用新的。
 
 # %% [markdown] lang="en"
-# Before training, every map was lit by some images. Five then went dark: three
-# stayed so to the end, and two lit up again, though by one image only at first.
+# Before training, every map was lit by some images. Five then went dark. Three
+# stayed so to the end; two lit up again, at first by one image only, and map 0 by
+# no more than one until the end.
 #
 # Dead ReLUs are well known, and the usual account is that they do not come back:
 # no output, so no gradient, so no change (see the CS231n notes). What, then, lit
@@ -931,18 +931,18 @@ assert probabilities.max() > 0.9
 # the network's answer are written above and below each.
 
 # %% [markdown] lang="zh"
-# 注意它的把握：其中有的错答，概率在九成以上。softmax 给出的概率，并不等于答案有多可信。
+# 注意它的把握：其中有的错答，概率在九成以上。softmax 给出的概率高，不等于答案就对。
 
 # %% [markdown] lang="en"
-# Note how sure it is: there are wrong answers with more than 90%. A probability
-# out of softmax does not tell how far an answer can be trusted.
+# Note how sure it is: there are wrong answers with more than 90%. A high
+# probability out of softmax does not make an answer right.
 
 # %% [markdown] lang="zh"
 # ## 换一批人来写 {#new-writers}
 #
 # 上面的测试条件偏宽松。scikit-learn 的这 1,797 张图来自 13 个人，打乱以后，同一个人写的字既在训练集里，也在测试集里。文件没有注明谁写了哪张，但相邻的图很可能出自同一人之手（见 scikit-learn 课程的“样本分组”一节）。
 #
-# 所以再测一次：不打乱，前五分之四用来训练，最后五分之一用来测试，这样测试图的笔迹大多没有见过。其余一切照旧。
+# 所以再测一次：不打乱，前五分之四用来训练，最后五分之一用来测试，这样测试图的笔迹多半没有见过。其余一切照旧。
 
 # %% [markdown] lang="en"
 # ## When other people write {#new-writers}
@@ -954,8 +954,8 @@ assert probabilities.max() > 0.9
 # course).
 #
 # So here is a second test: without shuffling, the first four fifths train and
-# the last fifth tests, so that most hands in the test are new. Nothing else
-# changes.
+# the last fifth tests, so that most hands in the test are probably new.
+# Nothing else changes.
 
 # %%
 early, late = np.arange(1437), np.arange(1437, 1797)

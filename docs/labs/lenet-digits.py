@@ -252,7 +252,7 @@ class NumpyLeNet:
 #
 # Before training, check once. Both networks get the same weights
 # and the same 32 images, and each computes its gradients. The table gives, for
-# each group of parameters, the largest difference divided by the largest
+# each group of parameters, the largest difference divided by its largest
 # gradient. Double precision carries about 16 significant digits: if both compute
 # the same gradients, the difference is no larger than rounding.
 
@@ -292,7 +292,7 @@ assert worst < 1e-12
 
 # %% [markdown] lang="en" caption=true
 # The gradient of each group of parameters: the largest difference between
-# by hand and automatic, divided by the largest gradient of the group.
+# the two computations, divided by the largest gradient of the group.
 
 # %% [markdown] lang="zh"
 # ## 一起训练 {#training}
@@ -393,7 +393,7 @@ assert flips.sum() == 0
 # ## Two curves {#curves}
 #
 # Drawn together, the two loss curves look like one line. So the panel on the
-# right draws their difference: the largest relative gap up to each step, on a
+# right shows their difference: the largest relative gap up to each step, on a
 # logarithmic axis.
 
 # %%
@@ -424,7 +424,7 @@ show_gap(right, losses, color="C5")
 # %% [markdown] lang="zh" caption=true
 # 左：每个小批量的损失，线是 NumPy，点是 PyTorch。右：两者的相对差，从舍入误差的大小起步，随训练缓慢变大，因为每一步都建立在上一步的误差之上。
 #
-# 两幅折线图，横轴都是训练的步数，纵轴都取对数。左图的损失从 2 以上抖动着降到百分之几，圆点全部落在线上。右图的差从 10 的负 16 次方附近慢慢升高，始终在 10 的负 9 次方以下。
+# 两幅折线图，横轴都是训练的步数，纵轴都取对数。左图的损失从 2 以上抖动着下降，最后大多在 0.1 以下，圆点全部落在线上。右图的差从 10 的负 16 次方附近慢慢升高，始终在 10 的负 9 次方以下。
 
 # %% [markdown] lang="en" caption=true
 # Left: the loss on each mini-batch, the line NumPy, the dots PyTorch. Right: the
@@ -432,9 +432,9 @@ show_gap(right, losses, color="C5")
 # since each step builds on the errors of the one before.
 #
 # Two line charts over the steps of training, both with logarithmic vertical
-# axes. On the left the loss jitters down from above 2 to a few hundredths, and
-# every dot lies on the line. On the right the gap slowly rises from about 10 to
-# the minus 16 and stays below 10 to the minus 9.
+# axes. On the left the loss jitters down from above 2, to mostly below 0.1 at the
+# end, and every dot lies on the line. On the right the gap slowly rises from
+# about 10 to the minus 16 and stays below 10 to the minus 9.
 
 # %% [markdown] lang="zh"
 # ## 换成单精度 {#single-precision}
@@ -503,8 +503,8 @@ assert quiet < 1e-5 < 1e-2 < gap32.max()
 # the next weights differ, more decisions flip, and the gap snowballs. Max
 # pooling behaves the same way: it decides which number is largest.
 #
-# This explanation can be tested. Put tanh for ReLU and average pooling for max
-# pooling, and the network has no yes or no left. If the explanation is right,
+# This explanation can be tested. Replace ReLU by tanh and max pooling by average
+# pooling, and no yes or no is left in the network. If the explanation is right,
 # single precision should then keep up with double precision. The first 150
 # steps will do.
 
@@ -608,7 +608,7 @@ assert np.mean(predicted == labels[test]) > 0.97
 # %% [markdown] lang="zh"
 # ## 第一层学到了什么 {#filters}
 #
-# 笔记说卷积提取特征。手工的边缘核就是一种特征提取器：一个方向上求差，另一个方向上求平均。把横向和纵向两个边缘核按比例相加，就得到任意角度的边缘核。那么，学出来的 5×5 卷积核有几分像边缘核？
+# 笔记说卷积提取特征。手工的边缘核就是一种特征提取器：沿一个方向求差，沿另一个方向求平均。把横向和纵向两个边缘核按比例相加，就得到任意角度的边缘核。那么，学出来的 5×5 卷积核有几分像边缘核？
 #
 # 衡量的办法：在所有角度中找最像的一个，看它占卷积核“能量”（各数平方之和）的几成。一个纯粹随机的核也能碰上一点：25 个维度里占 2 个，平均 8%。
 
@@ -702,13 +702,13 @@ assert min(kept[:2] + kept[3:]) > 0.6 > 0.4 > kept[2]
 # 另外四个核各有不同。第 2 个几乎没有边缘成分；第 3 个以正数为主，更像是在问“这里有没有墨”，它也是变化最大的一个。其余五个与各自的随机初值仍然明显相关（相关系数大于 0.6）：训练改动了它们，但没有完全改写。
 
 # %% [markdown] lang="en"
-# Training more than doubles the mean share of edges, and nobody asked the network
-# to look for edges. Kernels 1 and 6 have the largest share, but even there it is
-# below half: the rest of the energy belongs to other patterns.
+# Training more than doubles the mean share of edges, though nobody asked the
+# network to look for them. Kernels 1 and 6 have the largest share, but even there
+# it is below half: the rest of the energy belongs to other patterns.
 #
 # The other four differ. Kernel 2 has hardly any edge in it. In kernel 3 positive
-# numbers prevail: it rather asks whether there is ink at all, and it has changed most.
-# The other five are still clearly correlated with their random start (by more
+# numbers prevail: it rather asks whether there is ink at all, and it has changed
+# most. The other five are still clearly correlated with their random start (by more
 # than 0.6): training changed them, but did not rewrite them.
 
 # %% [markdown] lang="zh"
@@ -838,7 +838,7 @@ assert (dark.any(0).sum(), dark[-1].sum()) == (5, 3)
 # numbers written in them; row 6 then gets a little brighter.
 
 # %% [markdown] lang="zh"
-# 训练之前，每张图都有图片点亮。后来有五张熄灭过：三张直到最后都是黑的；两张又亮了起来，起初都只有一张图片能点亮，第 0 张到最后也只有这一张。
+# 训练之前，每张图都有图片点亮。后来有五张熄灭过：三张直到最后都是黑的；两张又亮了起来，起初都只有一张图片能点亮，第 0 张到最后也只有一张。
 #
 # 失活的 ReLU 广为人知，通常的说法是它不会再醒来：没有输出，就没有梯度，也就没有变化（见 CS231n 讲义）。那么，是什么让这两张图重新亮起？熄灭期间，它们自己的权重收不到梯度。但下面的第一层还在学习，是其余亮着的图在推动它；第一层一变，熄灭的图看到的输入也就变了。
 #
@@ -921,13 +921,13 @@ assert probabilities.max() > 0.9
 # %% [markdown] lang="zh" caption=true
 # 图上方是真值，下方是网络的回答和它给这个回答的概率。
 #
-# 一行灰度的手写数字，笔画潦草或残缺。每张图的真值与网络的回答都写在图的上下。
+# 一行灰度的手写数字，有的不容易辨认。每张图的真值与网络的回答都写在图的上下。
 
 # %% [markdown] lang="en" caption=true
 # Above each image the truth, below it the network's answer and the probability
 # that it gives this answer.
 #
-# A row of grey handwritten digits with sloppy or broken strokes. The truth and
+# A row of grey handwritten digits, some of them hard to make out. The truth and
 # the network's answer are written above and below each.
 
 # %% [markdown] lang="zh"
@@ -983,7 +983,7 @@ assert familiar - strange > 2 * error
 #
 # - 手写的前向和反向与 PyTorch 的自动求导相差只有舍入误差；双精度下训练到底，两条损失曲线至少有九位数字相同，测试集上的回答全部相同。
 # - 单精度下两条曲线会分开。这不是谁写错了，而是 ReLU 与最大池化把舍入放大了；换成没有这类决定的层，单精度在 150 步内一直跟得上双精度。
-# - 学到的第一层含有边缘成分，比随机的核多，但都不到一半。
+# - 学到的第一层，边缘成分平均比随机的核多，但每个核都不到一半。
 # - 五张特征图在训练中熄灭过；三张到最后仍是黑的，两张因为第一层继续学习而重新亮起。
 # - 97% 以上的准确率，是在同一批人写的字上得到的。
 #
@@ -1014,8 +1014,8 @@ assert familiar - strange > 2 * error
 # - In single precision the curves part. Nobody made a mistake: ReLU and max
 #   pooling magnify rounding. With layers that do not decide yes or no, single
 #   precision kept up with double for 150 steps.
-# - The learned first layer has more of edges in it than random kernels, but less
-#   than half in each.
+# - The learned first layer has on average a larger share of edges than random
+#   kernels, but in none of its kernels as much as half.
 # - Five feature maps went dark during training. Three stayed dark to the end;
 #   two lit up again because the first layer went on learning.
 # - The accuracy of over 97% holds for digits by the same people who wrote the

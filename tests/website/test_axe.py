@@ -19,7 +19,7 @@ WAYS = {
     },
 }
 
-# What is folded is opened. Of the many words in code that have one colour,
+# What is folded is opened, what is far is drawn. Of the many words in code that have one colour,
 # one is looked at: to look at each takes ten times as long.
 PREPARE = """() => {
   for (const folded of document.querySelectorAll('details'))
@@ -30,6 +30,9 @@ PREPARE = """() => {
     if (seen.has(kind)) span.replaceWith(...span.childNodes);
     seen.add(kind);
   }
+  const style = document.createElement('style');
+  style.textContent = '* { content-visibility: visible !important }';
+  document.head.append(style);
   return new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)));
 }"""
 

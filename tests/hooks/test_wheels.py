@@ -2,7 +2,6 @@ import os
 import zipfile
 
 import pytest
-
 from wheels import Wheel, WheelError
 
 PYPROJECT = """

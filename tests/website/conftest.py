@@ -1,29 +1,21 @@
 """The built site, a small project to break, and a real browser."""
 
-import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import browsing
+
 ROOT = Path(__file__).parents[2]
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-)
 
 
 def mkdocs(
@@ -132,20 +124,13 @@ class Server:
         pytest.fail(self.log.read_text("utf-8"))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[[Path], Server]]:
     """Start previews; end them with everything that they started."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(folder: Path) -> Server:
-        port = free_port()
+        port = browsing.free_port()
         log = tmp_path / f"serve-{port}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -175,11 +160,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], Server]]:
             process.wait()
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="session")
 def address(
     site: Path, tmp_path_factory: pytest.TempPathFactory
@@ -187,33 +167,16 @@ def address(
     """Serve the built site from a folder below the root, as Pages does."""
     above = tmp_path_factory.mktemp("pages")
     (above / "cnn-notes").symlink_to(site, target_is_directory=True)
-    handler = functools.partial(_Quiet, directory=str(above))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/cnn-notes/"
-        server.shutdown()
+    with browsing.served(above) as start:
+        yield f"{start}cnn-notes/"
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Start the Chromium of the machine; tests skip where there is none."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        reason = f"no browser is installed; looked for {', '.join(BROWSERS)}"
+    if browsing.find() is None:
         if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=found,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
-        yield chromium
-        chromium.close()
+            pytest.fail(browsing.MISSING)
+        pytest.skip(browsing.MISSING)
+    with browsing.chromium() as started:
+        yield started

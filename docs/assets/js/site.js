@@ -23,3 +23,34 @@ const missing = document.querySelector(".not-found");
 if (missing && location.pathname.startsWith(`${__md_scope.pathname}en/`)) {
   missing.prepend(missing.querySelector('[lang="en"]'));
 }
+
+// What scrolls sideways takes the focus, so that arrow keys can scroll it.
+function admit(box) {
+  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  else if (box !== document.activeElement) box.removeAttribute("tabindex");
+}
+
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) admit(target);
+});
+const later = (work) =>
+  window.requestIdleCallback
+    ? requestIdleCallback(work, { timeout: 200 })
+    : setTimeout(work);
+
+// By now the theme has put its own boxes around tables.
+addEventListener("load", () => {
+  const boxes = document.querySelectorAll(
+    "article :is(pre, pre code, .formula, table, .md-typeset__scrollwrap)",
+  );
+  for (const box of boxes) resized.observe(box);
+  // What is far from the window has no size yet, and can be reached by Tab.
+  // A few at a time: to measure one lays it out.
+  const rest = [...boxes];
+  const next = (idle) => {
+    do if (rest.length) admit(rest.shift());
+    while (rest.length && idle?.timeRemaining() > 4);
+    if (rest.length) later(next);
+  };
+  later(next);
+});

@@ -15,6 +15,7 @@ from torch import Tensor
 Kind = Literal["yolo", "ssd"]
 
 BACKGROUND, IGNORED = -1, -2
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 FEW = 32_000  # values that fit the cache, and that wake no second thread
 BLOCK = 128  # boxes that suppress each other at a time
 
@@ -361,7 +362,8 @@ def nms(
     label can remove it. Degenerate boxes overlap nothing: they remove none
     and stay.
     Raises ValueError for NaN scores, a threshold outside 0 to 1 and shapes
-    that do not fit, TypeError for what holds no numbers.
+    that do not fit, TypeError for labels that are not integers and for what
+    holds no numbers.
     Source: Girshick et al. 2014 (R-CNN), section 2.2.
     """
     boxes = _apart(_floats("boxes", boxes).detach())
@@ -470,5 +472,7 @@ def _check_scores(
                 f"`{name}` has shape {tuple(values.shape)}; {len(boxes)} boxes "
                 f"need ({len(boxes)},)"
             )
+    if labels is not None and labels.dtype not in INTEGERS:
+        raise TypeError(f"`labels` holds {labels.dtype}; it must hold integers")
     if scores.isnan().any():
         raise ValueError("`scores` holds NaN, which has no rank")

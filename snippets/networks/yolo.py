@@ -16,6 +16,8 @@ except ImportError:  # copied into a folder that is no package
         last_conv,
     )
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 # Widths and heights of the boxes that predictions start from, for each scale:
 # of YOLOv2 in cells of 32 pixels, of YOLOv3 in pixels, as published.
 Priors = Sequence[Sequence[tuple[float, float]]]
@@ -188,6 +190,11 @@ def _gather(
                 f"targets[{i}] has boxes {tuple(boxes.shape)} and labels "
                 f"{tuple(labels.shape)}; they must be (m, 4) and (m,)"
             )
+        if labels.dtype not in INTEGERS:
+            raise TypeError(
+                f"targets[{i}] has labels of {labels.dtype}; they must be "
+                "integers"
+            )
         centre = boxes.float().view(m, 2, 2).mean(1)
         limit = centre.new_tensor([w * stride, h * stride])
         good = (boxes[:, 2:] > boxes[:, :2]) & (centre >= 0) & (centre < limit)
@@ -308,7 +315,8 @@ class YOLO(nn.Module):
         is none if its box has an IoU over `ignore` with one. With `by_size`,
         coordinates count 2 − (area of the object) / (area of the image) times,
         as in the authors' code: small objects more.
-        Raises ValueError for a box or label that cannot be, and says which.
+        Raises ValueError for a box or label that cannot be, and TypeError for
+        labels that are not integers, and says which.
         """
         ts = [split(y, self.num_priors) for y in outputs]
         truths = match(ts, ts[0].new_tensor(self.priors), self.strides, targets)

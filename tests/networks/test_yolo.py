@@ -569,6 +569,17 @@ def test_object_that_cannot_be_is_named(name, boxes, labels, message):
         model.loss(outputs_like(model, 2, 32, 64), [fine, bad])
 
 
+@pytest.mark.parametrize("labels", [[1.7], [float("nan")], [], [True]])
+@models
+def test_labels_that_are_no_integers_are_refused(name, labels):
+    model = on_meta(BUILDS[name], num_classes=5)
+    fine = torch.tensor([[0.0, 0, 8, 8]]), torch.tensor([0])
+    bad = fine[0][: len(labels)], torch.tensor(labels)
+    message = rf"targets\[1\] has labels of {bad[1].dtype}.*must be integers"
+    with pytest.raises(TypeError, match=message):
+        model.loss(outputs_like(model, 2, 32, 64), [fine, bad])
+
+
 @models
 def test_targets_for_other_images_are_refused(name):
     model = on_meta(BUILDS[name])

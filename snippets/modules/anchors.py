@@ -134,9 +134,10 @@ def encode(
 
     boxes, anchors: (n, 4). Returns (n, 4): tx, ty, tw, th. "yolo" needs the
     `stride`, and the centre of a box in the cell around the anchor's centre;
-    on the cell's left or upper edge tx or ty is -inf. "ssd" divides by
-    `variances`, which are those of its authors' code; (1, 1) gives the
-    paper's formula, which is R-CNN's.
+    on the cell's left or upper edge tx or ty is -inf. `assign` pairs such
+    boxes alone if it is given the `stride`. "ssd" divides by `variances`,
+    which are those of its authors' code; (1, 1) gives the paper's formula,
+    which is R-CNN's.
     Raises ValueError that names the first row with a degenerate box or
     anchor, or a centre outside the cell; and as `decode`.
     Source: the inverse of `decode`.
@@ -152,9 +153,14 @@ def encode(
         _check_rows(_is_proper(rows), name, rows, "is degenerate")
     (centre, size), (origin, shape) = _centred(boxes), _centred(anchors)
     if kind == "yolo":
-        place = centre / stride - (origin / stride).floor()
-        inside = ((place >= 0) & (place < 1)).all(1)
-        _check_rows(inside, "boxes", boxes, "has its centre outside the cell")
+        place = _place(centre, origin, stride)
+        _check_rows(
+            _is_inside(place),
+            "boxes",
+            boxes,
+            "has its centre outside the cell around the centre of its anchor, "
+            f"{stride} pixels wide; `assign(…, {stride=})` pairs no such two",
+        )
         return torch.cat([place.logit(), (size / shape).log()], 1)
     move = (centre - origin) / shape / variances[0]
     return torch.cat([move, (size / shape).log() / variances[1]], 1)
@@ -213,6 +219,7 @@ def assign(
     *,
     positive: float = 0.5,
     negative: float = 0.4,
+    stride: float | None = None,
 ) -> Tensor:
     """Decide which anchor learns which box.
 
@@ -222,24 +229,33 @@ def assign(
     lower box, then the lower anchor. Of the other anchors, one with an IoU of
     at least `positive` takes its best box; one below `negative` is
     background. A box that overlaps no anchor, a degenerate one also, is
-    assigned to none.
+    assigned to none. Given a `stride`, in pixels, an anchor takes only boxes
+    whose centre lies in the cell around its own, as `encode` wants them for
+    "yolo"; a good anchor of another cell is ignored.
     Raises ValueError unless 0 <= negative <= positive <= 1 and 0 < positive,
-    and as `box_iou`.
+    for a stride that is not positive, and as `box_iou`.
     Source: Liu et al. 2016 (SSD), section 2.2, "Matching strategy"; Ren et
-    al. 2015 (Faster R-CNN), section 3.1.2, for ignoring.
+    al. 2015 (Faster R-CNN), section 3.1.2, for ignoring; Redmon et al. 2016
+    (YOLO), section 2, for the cells.
     """
     if not 0 <= negative <= positive <= 1 or positive == 0:
         raise ValueError(
             f"{negative=} and {positive=} must be 0 <= negative <= positive "
             "<= 1, and positive above 0"
         )
+    if stride is not None:
+        _check_stride(stride)
     anchors, boxes = _floats("anchors", anchors), _floats("boxes", boxes)
     iou = box_iou(boxes.detach(), anchors.detach())  # (m, n)
     result = iou.new_full((len(anchors),), BACKGROUND, dtype=torch.int64)
     if not iou.numel():
         return result
+    result[iou.amax(0) >= negative] = IGNORED
+    if stride is not None:
+        centre, origin = (_centred(b.detach())[0] for b in (boxes, anchors))
+        place = _place(centre[:, None], origin, stride)
+        iou = iou.where(_is_inside(place), 0)
     best, box = iou.max(0)
-    result[best >= negative] = IGNORED
     result = torch.where(best >= positive, box, result)
 
     best, anchor = iou.max(1)
@@ -407,6 +423,15 @@ def _centred(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return centres and sizes, (n, 2) each."""
     size = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, :2] + size / 2, size
+
+
+def _place(centre: Tensor, origin: Tensor, stride: float) -> Tensor:
+    """Say where in the cell around an origin a centre lies: 0 to 1 inside."""
+    return centre / stride - (origin / stride).floor()
+
+
+def _is_inside(place: Tensor) -> Tensor:
+    return ((place >= 0) & (place < 1)).all(-1)
 
 
 def _floats(

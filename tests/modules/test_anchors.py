@@ -333,7 +333,11 @@ def test_yolo_refuses_a_centre_outside_the_cell(move):
     anchors = torch.tensor([[16.0, 16, 32, 32]] * 3)
     boxes = torch.tensor([[12.0, 12, 20, 20]] * 3)
     boxes[1:] += torch.tensor(move * 2)
-    message = "row 1 of `boxes` has its centre outside the cell: ["
+    message = (
+        "row 1 of `boxes` has its centre outside the cell around the centre of "
+        "its anchor, 16 pixels wide; `assign(…, stride=16)` pairs no such two: "
+        f"{boxes[1].tolist()}"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         ours.encode(boxes, anchors, kind="yolo", stride=16)
     ours.encode(boxes, anchors, kind="ssd")
@@ -385,17 +389,24 @@ def test_half_precision_offsets_decode_in_float32():
 # assign
 
 
-def assigned(anchors, boxes, positive=0.5, negative=0.4):
+def cell(box, stride):
+    x1, y1, x2, y2 = map(Fraction, box)
+    return (x1 + x2) // (2 * stride), (y1 + y2) // (2 * stride)
+
+
+def assigned(anchors, boxes, positive=0.5, negative=0.4, stride=None):
     """Assign in plain loops."""
     n, m = len(anchors), len(boxes)
     iou = [[exact_iou(a, b) for b in boxes] for a in anchors]
     result = []
-    for row in iou:
-        best = max(row, default=Fraction(-1))
-        if row and best >= Fraction(positive):
-            result.append(row.index(best))
-        else:
-            result.append(-2 if best >= Fraction(negative) else -1)
+    for a, row in zip(anchors, iou, strict=True):
+        fallback = -2 if row and max(row) >= Fraction(negative) else -1
+        for j, b in enumerate(boxes):
+            if stride and cell(a, stride) != cell(b, stride):
+                row[j] = 0
+        best = max(row, default=-1)
+        taken = row and best >= Fraction(positive)
+        result.append(row.index(best) if taken else fallback)
     free_anchors, free_boxes = set(range(n)), set(range(m))
     while free_anchors and free_boxes:
         value, j, i = max(
@@ -415,16 +426,51 @@ def assigned(anchors, boxes, positive=0.5, negative=0.4):
     st.integers(0, 12),
     st.integers(0, 6),
     st.sampled_from([(0.5, 0.5), (0.5, 0.25), (0.75, 0), (1, 0.125)]),
+    st.sampled_from([None, 25, 50]),
 )
-def test_assign_equals_plain_loops_also_with_ties(seed, n, m, thresholds):
+def test_assign_equals_plain_loops_also_with_ties(
+    seed, n, m, thresholds, stride
+):
     anchors = random_boxes(n, seed, grid=25)
     boxes = random_boxes(m, seed + 1, grid=25)
     positive, negative = thresholds
-    result = ours.assign(anchors, boxes, positive=positive, negative=negative)
+    result = ours.assign(
+        anchors, boxes, positive=positive, negative=negative, stride=stride
+    )
     assert result.dtype == torch.int64
     assert result.tolist() == assigned(
-        anchors.tolist(), boxes.tolist(), positive, negative
+        anchors.tolist(), boxes.tolist(), positive, negative, stride
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_yolo_encodes_all_that_assign_pairs_by_cell(seed, dtype):
+    shapes = torch.tensor([[20, 50], [40, 40], [70, 30]]).to(dtype)
+    anchors = ours.generate_anchors(8, 16, shapes)
+    boxes = random_boxes(40, seed).to(dtype)
+    options = {"kind": "yolo", "stride": 16}
+    result = ours.assign(anchors, boxes, stride=16)
+    paired = result >= 0
+    t = ours.encode(boxes[result[paired]], anchors[paired], **options)
+    torch.testing.assert_close(
+        ours.decode(t, anchors[paired], **options),
+        boxes[result[paired]],
+        rtol=0,
+        atol=1e-3 if dtype == torch.float32 else 1e-10,
+    )
+    assert paired.sum() > 20
+    anywhere = ours.assign(anchors, boxes)
+    paired = anywhere >= 0
+    with pytest.raises(ValueError, match="outside the cell"):
+        ours.encode(boxes[anywhere[paired]], anchors[paired], **options)
+
+
+def test_a_good_anchor_of_another_cell_is_ignored_not_background():
+    anchors = ours.generate_anchors((1, 3), 16, torch.tensor([[32.0, 32]]))
+    boxes = torch.tensor([[-1.0, -8, 31, 24]])  # IoU 25/39, 23/41 and 7/57
+    assert ours.assign(anchors, boxes).tolist() == [0, 0, -1]
+    assert ours.assign(anchors, boxes, stride=16).tolist() == [0, -2, -1]
 
 
 def test_assign_by_hand():
@@ -834,6 +880,8 @@ ERRORS = [
     (ours.assign, (BOXES, BOXES), {"negative": -0.1}, ValueError, "must be 0"),
     (ours.assign, (BOXES, BOXES), {"positive": 0, "negative": 0}, ValueError,
      "positive above 0"),
+    (ours.assign, (BOXES, BOXES[:0]), {"stride": 0}, ValueError,
+     "`stride=0` must be a positive number of pixels"),
     (ours.assign, (BOXES[0], BOXES), {}, ValueError,
      "`anchors` has shape (4,); it must be (n, 4)"),
     (ours.assign, (BOXES, [1]), {}, TypeError, "`boxes` is a list, no tensor"),

@@ -1,10 +1,11 @@
 """Multi-scale training: a new input size every few batches."""
 
 from collections.abc import Iterator, Sequence, Sized
+from itertools import cycle, islice
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset, Sampler
 
 Key = tuple[int, int]  # an image's index and the size it is wanted in
@@ -29,9 +30,15 @@ class MultiScaleBatchSampler(Sampler[list[Key]]):
     again. `seed` decides order and sizes; `set_epoch`, called before each
     epoch as for `DistributedSampler`, continues both: without it all epochs
     are the same.
+
+    Of `num_replicas` processes, each draws batches of its own, of
+    `batch_size`, with the sizes of all others; `num_replicas` and `rank` are
+    those of `torch.distributed` where it is initialized, else 1 and 0. All
+    draw as many: indices are left out with `drop_last`, else come twice. Give
+    all the same seed.
     Raises ValueError where a size is no positive multiple of `stride`, the
-    factor by which the network shrinks its input, and for a batch_size or
-    `every` below 1.
+    factor by which the network shrinks its input, for a batch_size,
+    `num_replicas` or `every` below 1, and a rank outside 0 to num_replicas - 1.
     Source: Redmon and Farhadi 2017 (YOLO9000), section 2, "Multi-Scale
     Training".
     """
@@ -47,7 +54,19 @@ class MultiScaleBatchSampler(Sampler[list[Key]]):
         shuffle: bool = True,
         drop_last: bool = False,
         seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
     ) -> None:
+        together = distributed.is_available() and distributed.is_initialized()
+        if num_replicas is None:
+            num_replicas = distributed.get_world_size() if together else 1
+        if rank is None:
+            rank = distributed.get_rank() if together else 0
+        if num_replicas < 1 or not 0 <= rank < num_replicas:
+            raise ValueError(
+                f"{num_replicas=} must be >= 1 and {rank=} from 0 to "
+                "num_replicas - 1"
+            )
         if min(batch_size, every, stride) < 1:
             raise ValueError(
                 f"{batch_size=}, {every=} and {stride=} must be >= 1"
@@ -63,6 +82,7 @@ class MultiScaleBatchSampler(Sampler[list[Key]]):
         self.sizes, self.every = sizes, every
         self.shuffle, self.drop_last = shuffle, drop_last
         self.seed, self.epoch = seed, 0
+        self.num_replicas, self.rank = num_replicas, rank
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, that the next iteration goes through."""
@@ -71,8 +91,8 @@ class MultiScaleBatchSampler(Sampler[list[Key]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Count the batches of an epoch."""
-        whole, rest = divmod(len(self.data), self.batch_size)
+        """Count the batches of an epoch, of one process."""
+        whole, rest = divmod(self._share(), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -83,10 +103,18 @@ class MultiScaleBatchSampler(Sampler[list[Key]]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
             order = torch.randperm(len(order), generator=generator).tolist()
+        # As many for all: processes wait for each other's gradients.
+        end = self._share() * self.num_replicas
+        order = list(islice(cycle(order), self.rank, end, self.num_replicas))
         for i in range(len(self)):
             size = self.sizes[sizes[(first + i) // self.every]]
             batch = order[i * self.batch_size : (i + 1) * self.batch_size]
             yield [(index, size) for index in batch]
+
+    def _share(self) -> int:
+        """Count the indices of one process."""
+        whole, rest = divmod(len(self.data), self.num_replicas)
+        return whole + (rest > 0 and not self.drop_last)
 
     def _sizes(self, rounds: int) -> list[int]:
         """Draw from the first epoch on: what was drawn does not change."""

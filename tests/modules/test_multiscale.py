@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, default_collate
+from torch import distributed
+from torch.utils.data import DataLoader, DistributedSampler, default_collate
 
 from snippets.modules.multiscale import (
     MultiScaleBatchSampler,
@@ -120,6 +121,75 @@ def test_without_a_new_epoch_the_batches_repeat():
     assert list(sampler) == list(sampler)
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 23, 24, 25, 40])
+def test_processes_share_the_indices_and_draw_the_same_sizes(
+    n, shuffle, drop_last
+):
+    samplers = [
+        MultiScaleBatchSampler(
+            range(n),
+            3,
+            every=2,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_replicas=4,
+            rank=rank,
+        )
+        for rank in range(4)
+    ]
+    drawn = []
+    for epoch in range(4):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        epochs = [list(sampler) for sampler in samplers]
+        assert {len(batches) for batches in epochs} == {len(samplers[0])}
+        shapes = [[len(batch) for batch in batches] for batches in epochs]
+        assert all(shape == shapes[0] for shape in shapes)
+        sizes = [sizes_of(batches) for batches in epochs]
+        assert all(of_rank == sizes[0] for of_rank in sizes)
+        drawn += sizes[0]
+        seen = [i for batches in epochs for i in indices_of(batches)]
+        if drop_last:
+            assert len(set(seen)) == len(seen) == n // 12 * 12
+        else:
+            assert set(seen) == set(range(n))
+            assert len(seen) - n < 4
+    rounds = [drawn[i : i + 2] for i in range(0, len(drawn), 2)]
+    assert all(len(set(r)) == 1 for r in rounds)
+    assert len(set(drawn)) > 1 or n < 23
+
+
+@pytest.mark.parametrize("n", [23, 24, 25])
+def test_each_process_has_the_indices_of_a_distributed_sampler(n):
+    for rank in range(4):
+        sampler, theirs = (
+            kind(range(n), *more, num_replicas=4, rank=rank, shuffle=False)
+            for kind, *more in (
+                (MultiScaleBatchSampler, 3),
+                (DistributedSampler,),
+            )
+        )
+        assert indices_of(sampler) == list(theirs)
+
+
+def test_the_process_group_is_the_default():
+    def batches(**options):
+        return list(MultiScaleBatchSampler(range(50), 2, **options))
+
+    distributed.init_process_group("fake", rank=2, world_size=4)
+    try:
+        ours, first = batches(), batches(rank=0)
+        alone = batches(num_replicas=1, rank=0)
+    finally:
+        distributed.destroy_process_group()
+    assert ours == batches(num_replicas=4, rank=2)
+    assert first == batches(num_replicas=4, rank=0)
+    assert alone == batches()
+    assert sorted(indices_of(alone)) == list(range(50))
+
+
 def test_sizes_and_stride_are_a_choice():
     sampler = MultiScaleBatchSampler(
         range(100), 1, sizes=[48, 96], stride=16, every=1
@@ -139,6 +209,10 @@ def test_sizes_and_stride_are_a_choice():
         ({"batch_size": 0}, "batch_size=0, every=10 and stride=32 must be"),
         ({"every": 0}, "batch_size=2, every=0 and stride=32 must be"),
         ({"stride": 0}, "batch_size=2, every=10 and stride=0 must be"),
+        ({"num_replicas": 0}, "num_replicas=0 must be >= 1 and rank=0 from 0"),
+        ({"num_replicas": 2, "rank": 2}, "rank=2 from 0 to num_replicas - 1"),
+        ({"num_replicas": 2, "rank": -1}, "rank=-1 from 0 to num_replicas"),
+        ({"rank": 1}, "num_replicas=1 must be >= 1 and rank=1 from 0 to"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(options, message):

@@ -173,7 +173,8 @@ def _iou(a: Tensor, b: Tensor) -> Tensor:
     high = torch.minimum(a[..., 2:], b[..., 2:])
     common = (high - low).clamp(min=0).prod(-1)
     area_a, area_b = ((x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b))
-    return common / (area_a + area_b - common)
+    # Where nothing is common, a box of infinite width may have no height.
+    return common.where(common == 0, common / (area_a + area_b - common))
 
 
 def _gather(

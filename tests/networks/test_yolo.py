@@ -452,6 +452,35 @@ def test_of_two_objects_that_meet_the_later_is_predicted(name):
     assert (both.classes == one.classes) == (name == "yolov2")
 
 
+@pytest.mark.parametrize("t_h", [-200.0, 0.0, 200.0])
+@models
+def test_a_box_of_infinite_width_overlaps_nothing_whatever_its_height(
+    name, t_h
+):
+    model = on_meta(BUILDS[name], num_classes=3)
+    ys = [y.detach().float() for y in outputs_like(model, 1, 64, 64)]
+    for y in ys:
+        t = y.view(model.num_priors, -1, *y.shape[2:])
+        t[:, 2], t[:, 3] = 200.0, t_h
+        y.requires_grad_()
+    targets = [(torch.tensor([[10.0, 10, 40, 40]]), torch.tensor([2]))]
+    loss = model.loss(ys, targets)
+    assert loss.total.isfinite()
+    # No overlap excuses a prediction, none is aimed at by the responsible.
+    p = torch.cat([split(y, model.num_priors)[..., 4].flatten() for y in ys])
+    p = p.detach().sigmoid()
+    loss.objectness.backward()
+    slopes = [split(y.grad, model.num_priors)[..., 4].flatten() for y in ys]
+    slope = torch.cat(slopes)
+    if name == "yolov2":
+        one, five = p * p * (1 - p), 5 * p * p * (1 - p)
+    else:
+        one, five = p, p - 1
+    mine = (slope - five).abs() < 1e-6
+    assert mine.sum() == 1
+    torch.testing.assert_close(slope, torch.where(mine, five, one))
+
+
 @models
 def test_loss_is_a_mean_over_images(name):
     model = on_meta(BUILDS[name], num_classes=4)

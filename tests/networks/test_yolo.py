@@ -16,7 +16,6 @@ from snippets.networks.yolo import (
     Loss,
     YOLOv2,
     YOLOv3,
-    _iou,
     darknet_reorg,
     decode_boxes,
     split,
@@ -272,6 +271,11 @@ def overlap(a: list[float], b: list[float]) -> float:
     return common / (a[2] * a[3] + b[2] * b[3] - common)
 
 
+def centred(box: list[float]) -> list[float]:
+    x1, y1, x2, y2 = box
+    return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+
+
 def deltas(model, outputs, targets, ignore, by_size):
     """Compute Darknet's deltas: what it takes each output to lack.
 
@@ -285,10 +289,8 @@ def deltas(model, outputs, targets, ignore, by_size):
     found = [torch.zeros_like(y) for y in outputs]
     for i, (boxes, labels) in enumerate(targets):
         objects = [
-            ([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], label)
-            for (x1, y1, x2, y2), label in zip(
-                boxes.tolist(), labels.tolist(), strict=True
-            )
+            (centred(box), label)
+            for box, label in zip(boxes.tolist(), labels.tolist(), strict=True)
         ]
 
         def predicted(scale, anchor, row, col, i=i):
@@ -529,7 +531,12 @@ def test_descending_the_loss_finds_the_objects(name):
         optimizer.step()
     with torch.no_grad():
         found, scores, classes = model.decode(ys).above(0.5)[0]
-    ious = _iou(found.float()[:, None], boxes)
+    ious = torch.tensor(
+        [
+            [overlap(centred(a), centred(b)) for b in boxes.tolist()]
+            for a in found.tolist()
+        ]
+    )
     for i, label in enumerate(labels):
         best = ious[:, i].argmax()
         assert ious[best, i] > 0.99

@@ -29,6 +29,10 @@ USES = {
         "assert (it.conv2d(x, w) == 9).all()\n"
         "assert it.conv2d_backward(np.ones((1, 1, 2, 2)), x, w)[0].max() == 4"
     ),
+    "core/conv_transpose.py": (
+        "x, w = np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3))\n"
+        "assert it.conv_transpose2d(x, w).max() == 4"
+    ),
     "core/counting.py": "assert it.conv_parameters(1, 6, 5) == 156",
     "core/geometry.py": (
         "assert it.conv_output_size(28, 5, padding=2) == 28\n"

@@ -50,6 +50,10 @@ USES = {
         "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
         "assert it.max_pool2d(x, 2).ravel().tolist() == [5, 7, 13, 15]"
     ),
+    "core/winograd.py": (
+        "x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))\n"
+        "assert np.allclose(it.winograd_conv2d(x, w), 9)"
+    ),
     "data/scenes.py": (
         "image, boxes, labels = it.draw_scene(0)\n"
         "assert image.shape == (1, 96, 96) and len(boxes) == len(labels) > 0"

@@ -19,6 +19,10 @@ ALLOWED = {"numpy", "torch", "matplotlib"}
 # What somebody who copied the file would do with it; `it` is the module.
 USES = {
     "core/activation.py": "assert it.relu(np.array([-1.0, 2.0])).tolist() == [0, 2]",
+    "core/avg_pool.py": (
+        "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
+        "assert it.avg_pool2d(x, 2).ravel().tolist() == [2.5, 4.5, 10.5, 12.5]"
+    ),
     "core/batchnorm.py": (
         "x, one, zero = np.ones((2, 3, 4, 4)), np.ones(3), np.zeros(3)\n"
         "y, mean, _ = it.batch_norm(x, one, zero, zero, one, training=True)\n"
@@ -219,20 +223,34 @@ import numpy as np
 
 def siblings(path: Path) -> list[str]:
     """Name the files that a snippet builds on and is copied with."""
-    return re.findall(r"^from \.(\w+) import", path.read_text("utf-8"), re.M)
+    text = path.read_text("utf-8")
+    return re.findall(r"^ *from \.(\w+) import", text, re.M)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_copied_alone_it_works(name: str, tmp_path: Path) -> None:
+def copies() -> list[tuple[str, str]]:
+    """List the files, and those that have siblings also in a package."""
+    found = []
+    for name in FILES:
+        path = ROOT / "snippets" / name
+        if siblings(path):
+            found.append((name, "package"))
+        if not siblings(path) or "except ImportError" in path.read_text(
+            "utf-8"
+        ):
+            found.append((name, ""))
+    return found
+
+
+@pytest.mark.parametrize(("name", "package"), copies())
+def test_copied_alone_it_works(name: str, package: str, tmp_path: Path) -> None:
     assert name in USES, f"say in USES how {name} is used"
     source = ROOT / "snippets" / name
-    needed = siblings(source)
     folder = tmp_path / "elsewhere"
-    package = folder / "copied" if needed else folder
-    package.mkdir(parents=True)
+    (folder / package).mkdir(parents=True)
+    needed = siblings(source)
     for path in [source, *(source.with_name(f"{s}.py") for s in needed)]:
-        shutil.copy(path, package)
-    module = f"copied.{source.stem}" if needed else source.stem
+        shutil.copy(path, folder / package)
+    module = f"{package}.{source.stem}" if package else source.stem
     code = f"{PRELUDE}\nimport {module} as it\n{USES[name]}\n"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code],
@@ -250,6 +268,7 @@ def test_it_imports_nothing_else_of_the_project(name: str) -> None:
     text = (ROOT / "snippets" / name).read_text("utf-8")
     modules = set(re.findall(r"^ *(?:from|import) (\w+)", text, re.M))
     allowed = ALLOWED | ({"sklearn"} if name.startswith("data/") else set())
+    allowed |= set(siblings(ROOT / "snippets" / name))
     assert modules - allowed <= sys.stdlib_module_names
     for sibling in siblings(ROOT / "snippets" / name):
         assert f"{sibling}.py" in "\n".join(text.splitlines()[:12]), (

@@ -6,18 +6,32 @@ N, C, H, W, and hold float32 or float64.
 
 import numpy as np
 
-from .conv import (
-    Array,
-    Pair,
-    Settings,
-    _check_axes,
-    _check_groups,
-    _check_shape,
-    _correlate,
-    _kernel_gradient,
-    _pair,
-    _spread,
-)
+try:
+    from .conv import (
+        Array,
+        Pair,
+        Settings,
+        _check_axes,
+        _check_groups,
+        _check_shape,
+        _correlate,
+        _kernel_gradient,
+        _pair,
+        _spread,
+    )
+except ImportError:  # copied into a folder that is no package
+    from conv import (  # type: ignore[import-not-found,no-redef]
+        Array,
+        Pair,
+        Settings,
+        _check_axes,
+        _check_groups,
+        _check_shape,
+        _correlate,
+        _kernel_gradient,
+        _pair,
+        _spread,
+    )
 
 
 # --8<-- [start:reference]

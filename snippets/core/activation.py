@@ -176,6 +176,10 @@ def _tail(x: Array) -> Array:
     return y.reshape(x.shape)
 
 
+# --8<-- [end:tail]
+
+
+# --8<-- [start:scaled_tail]
 def _scaled_tail(t: float) -> float:
     """Return exp(x²/2) (1 - Φ(x)), at t = 1 its limit for large x."""
     if t == 1:
@@ -201,7 +205,7 @@ TAIL: dict[str, list[float]] = {
 }
 
 
-# --8<-- [end:tail]
+# --8<-- [end:scaled_tail]
 
 
 # --8<-- [start:softmax]

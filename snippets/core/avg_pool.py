@@ -94,8 +94,7 @@ def avg_pool2d_backward(
 
     dy: (n, c, oh, ow), the shape of `avg_pool2d`'s result; input_shape:
     (n, c, h, w), the shape returned. Where windows overlap, shares add up.
-    Raises ValueError where shapes or settings do not fit, TypeError unless dy
-    holds float32 or float64.
+    Raises as `avg_pool2d`, also for `dy`.
     Source: LeCun et al. 1998, section II.B (subsampling).
     """
     n, c, h, w = _check_shape(dy, input_shape)

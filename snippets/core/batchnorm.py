@@ -32,27 +32,22 @@ def batch_norm(
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2; `momentum` as in
     PyTorch: the weight of the new, not of the old.
     """
-    _check(x, gamma, beta, running_mean, running_var, eps)
+    _check(x, gamma, beta, running_mean, running_var, eps, momentum)
     momentum, eps = float(momentum), float(eps)
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"`momentum={momentum}` must lie between 0 and 1")
     mean: Array = running_mean.astype(np.float64)
     var: Array = running_var.astype(np.float64)
     if training and len(x):
         batch_mean, batch_var, count = _statistics(x)
         running_mean = mean + momentum * (batch_mean - mean)
-        # The batch is divided by its own variance, the running one remembers
-        # the unbiased estimate.
+        # The running variance remembers the unbiased estimate.
         unbiased = batch_var * (count / (count - 1))
         running_var = var + momentum * (unbiased - var)
         mean, var = batch_mean, batch_var
     y = (x - _wide(mean, x)) / np.sqrt(_wide(var, x) + eps)
     y = y * _wide(gamma, x) + _wide(beta, x)
-    return (
-        y.astype(x.dtype),
-        running_mean.astype(x.dtype),
-        running_var.astype(x.dtype),
-    )
+    results = (a.astype(x.dtype) for a in (y, running_mean, running_var))
+    y, running_mean, running_var = results
+    return y, running_mean, running_var
 
 
 # --8<-- [end:batch_norm]
@@ -75,7 +70,7 @@ def batch_norm_backward(
     Raises as `batch_norm`, and ValueError for a `dy` of another shape.
     Source: Ioffe and Szegedy 2015, section 3.
     """
-    _check(x, gamma, gamma, running_mean, running_var, eps, dy)
+    _check(x, gamma, gamma, running_mean, running_var, eps, dy=dy)
     eps = float(eps)
     mean: Array = running_mean.astype(np.float64)
     var: Array = running_var.astype(np.float64)
@@ -131,6 +126,7 @@ def _check(
     running_mean: Array,
     running_var: Array,
     eps: float,
+    momentum: float = 0,
     dy: Array | None = None,
 ) -> None:
     arrays = {
@@ -171,5 +167,7 @@ def _check(
         raise ValueError(
             f"`running_var` holds {running_var.min()}; it cannot be negative"
         )
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"`momentum={momentum}` must lie between 0 and 1")
     if not eps > 0:
         raise ValueError(f"`eps={eps}` must be positive")

@@ -139,6 +139,10 @@ def winograd_conv2d_backward(
     return dx, dw, dy.sum((0, 2, 3))
 
 
+# --8<-- [end:backward]
+
+
+# --8<-- [start:kernel_gradient]
 def _kernel_gradient(dy: Array, x: Array, w: Array, to: Settings) -> Array:
     a, g, to_tiles = (_planar(m, x) for m in transforms(to.tile))
     dkernels = np.zeros((len(g), *w.shape[:2]), x.dtype)
@@ -154,10 +158,10 @@ def _kernel_gradient(dy: Array, x: Array, w: Array, to: Settings) -> Array:
     return np.ascontiguousarray(dw.T).reshape(w.shape)
 
 
-# --8<-- [end:backward]
+# --8<-- [end:kernel_gradient]
 
 
-# --8<-- [start:tiles]
+# --8<-- [start:blocks]
 def _blocks(n: int, kernels: Array, to: Settings) -> Iterator[Tiles]:
     """Yield rows of tiles until the output is covered.
 
@@ -178,6 +182,10 @@ def _blocks(n: int, kernels: Array, to: Settings) -> Iterator[Tiles]:
                 yield Tiles(slice(image, image + some), first, count)
 
 
+# --8<-- [end:blocks]
+
+
+# --8<-- [start:cut]
 def _cut(
     x: Array, some: Tiles, to: Settings, width: int, padding: Pair
 ) -> Array:
@@ -199,6 +207,10 @@ def _cut(
     return windows.reshape(width * width, x.shape[1], -1)
 
 
+# --8<-- [end:cut]
+
+
+# --8<-- [start:paste]
 def _paste(
     tiles: Array, y: Array, b: Array | None, some: Tiles, to: Settings
 ) -> None:
@@ -230,7 +242,7 @@ def _overlap(
     return slice(start, stop), slice(at, at + (stop - start) * step, step)
 
 
-# --8<-- [end:tiles]
+# --8<-- [end:paste]
 
 
 def _pair(name: str, value: int | Pair, least: int) -> Pair:

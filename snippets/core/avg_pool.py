@@ -97,26 +97,25 @@ def avg_pool2d_backward(
     Raises as `avg_pool2d`, also for `dy`.
     Source: LeCun et al. 1998, section II.B (subsampling).
     """
-    n, c, h, w = _check_shape(dy, input_shape)
-    window = _check_pool(
-        input_shape, kernel_size, stride, padding, 1, ceil_mode
-    )
+    n, c, h, w = shape = _check_shape(dy, input_shape)
+    window = _check_pool(shape, kernel_size, stride, padding, 1, ceil_mode)
     if dy.shape[2:] != window.size:
         raise ValueError(
-            f"`dy` has shape {dy.shape}; the output has shape "
-            f"{(n, c, *window.size)}"
+            f"`dy` has shape {dy.shape}; it must be {(n, c, *window.size)}"
         )
     shares = _shares((h, w), window, count_include_pad).astype(dy.dtype)
-    (top, left), (high, wide) = window.padding, _extent(window)
-    high, wide = max(high, top + h), max(wide, left + w)
-    dx = np.empty((n * c, h, w), dy.dtype)
+    (top, left), extent = window.padding, _extent(window)
+    high, wide = max(extent[0], top + h), max(extent[1], left + w)
+    cut = high > h  # else the shares can be added in place
+    dx = np.zeros((n * c, h, w), dy.dtype)
     for some in _blocks(dx):
         share = dy.reshape(-1, *window.size)[some] * shares
         columns = np.zeros((*share.shape[:2], wide), dy.dtype)
         _spread(share, columns, window, 1)
-        rows = np.zeros((len(share), high, w), dy.dtype)
+        rows = np.zeros((len(share), high, w), dy.dtype) if cut else dx[some]
         _spread(columns[:, :, left : left + w], rows, window, 0)
-        dx[some] = rows[:, top : top + h]
+        if cut:
+            dx[some] = rows[:, top : top + h]
     return dx.reshape(n, c, h, w)
 
 

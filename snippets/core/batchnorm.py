@@ -45,9 +45,8 @@ def batch_norm(
         mean, var = batch_mean, batch_var
     y = (x - _wide(mean, x)) / np.sqrt(_wide(var, x) + eps)
     y = y * _wide(gamma, x) + _wide(beta, x)
-    results = (a.astype(x.dtype) for a in (y, running_mean, running_var))
-    y, running_mean, running_var = results
-    return y, running_mean, running_var
+    y, mean, var = (a.astype(x.dtype) for a in (y, running_mean, running_var))
+    return y, mean, var
 
 
 # --8<-- [end:batch_norm]

@@ -14,7 +14,7 @@ Indices = NDArray[np.int64]
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
-BLOCK = 1 << 20  # bytes of planes at a time: they should stay in the cache
+BLOCK = 1 << 19  # bytes of planes at a time: they should stay in the cache
 
 
 class Windows(NamedTuple):
@@ -147,7 +147,7 @@ def _largest_and_place(
     best = _tap(x, window, 1, 0).copy()
     column = np.zeros(best.shape, kind)
     for v in range(1, window.kernel[1]):
-        better = _update(best, _tap(x, window, 1, v), nan)
+        better = _update(best, _tap(x, window, 1, v).copy(), nan)
         np.maximum(column, better * kind(v), out=column)
     out[...] = _tap(best, window, 0, 0)
     number = _tap(column, window, 0, 0).copy()
@@ -207,7 +207,7 @@ def max_pool2d_backward(
 
 
 def _blocks(planes: Array) -> Iterator[slice]:
-    """Yield a few planes at a time, about 1 MB."""
+    """Yield a few planes at a time."""
     some = max(1, BLOCK // max(1, planes[:1].nbytes))
     for i in range(0, len(planes), some):
         yield slice(i, i + some)

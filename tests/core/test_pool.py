@@ -368,7 +368,7 @@ def test_last_place_of_a_plane_is_a_valid_index():
 
 
 def test_gradient_of_another_size_is_named():
-    message = "`dy` has shape (2, 3, 2, 3); the output has shape (2, 3, 1, 3)"
+    message = "`dy` has shape (2, 3, 2, 3); it must be (2, 3, 1, 3)"
     with pytest.raises(ValueError, match=re.escape(message)):
         avg_pool.avg_pool2d_backward(DY, (2, 3, 3, 6), 2)
     message = "`dy` has shape (2, 3, 2, 3); the output has shape (2, 3, 1, 1)"

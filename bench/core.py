@@ -26,7 +26,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from snippets.core import activation, avg_pool, conv, pool, winograd
+from snippets.core import (
+    activation,
+    avg_pool,
+    conv,
+    depthwise,
+    pool,
+    winograd,
+)
 
 Run = Callable[[], Any]
 
@@ -112,6 +119,12 @@ def convolution(layer: Layer) -> Trial:
             )
             for tile in (4, 2)
         ]
+    if settings.get("groups") == len(w):
+        others = {k: v for k, v in settings.items() if k != "groups"}
+        shifts = partial(
+            depthwise.depthwise_conv2d_backward, dy, x, w, **others
+        )
+        ways.append(Way("shifts", forward, shifts))
     leaves = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
     pixels = dy.size // layer.out_channels
     return Trial(
@@ -339,19 +352,11 @@ def levers() -> Iterator[tuple[str, Run, Run]]:
             ),
         )
     x3, w3, dy3, _ = prepared("depthwise")
-    wide = conv._check_conv(x3, w3, None, 1, 1, 1, 64)
-
-    def by_columns() -> None:
-        rows = dy3.reshape(len(dy3), 64, 1, -1)
-        dw = np.zeros((64, 1, 9), x3.dtype)
-        for images, pixels, columns in conv._columns(x3, w3.shape, wide):
-            for part, windows in zip(rows[images], columns, strict=True):
-                dw += part[:, :, pixels] @ windows.swapaxes(1, 2)
-
+    to3 = conv._check_conv(x3, w3, None, 1, 1, 1, 64)
     yield (
         "kernel gradient by shifts, depthwise",
-        by_columns,
-        lambda: conv._depthwise_gradient(dy3, x3, w3, wide),
+        partial(conv._kernel_gradient, dy3, x3, w3, to3),
+        partial(depthwise._kernel_gradient, dy3, x3, w3, to3),
     )
     for name in ("LeNet conv1", "AlexNet conv1"):
         x4, w4, dy4, s4 = prepared(name)

@@ -38,6 +38,11 @@ USES = {
         "assert it.conv_transpose2d(x, w).max() == 4"
     ),
     "core/counting.py": "assert it.conv_parameters(1, 6, 5) == 156",
+    "core/depthwise.py": (
+        "x, w = np.ones((1, 2, 4, 4)), np.ones((2, 1, 3, 3))\n"
+        "dx, _, _ = it.depthwise_conv2d_backward(np.ones((1, 2, 2, 2)), x, w)\n"
+        "assert dx.max() == 4"
+    ),
     "core/geometry.py": (
         "assert it.conv_output_size(28, 5, padding=2) == 28\n"
         "field = it.receptive_field([it.Layer(3), it.Layer(3)])\n"

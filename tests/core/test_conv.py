@@ -12,7 +12,7 @@ from agree import LAYOUTS, close, laid_out
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snippets.core import conv, conv_transpose
+from snippets.core import conv, conv_transpose, depthwise
 
 # Relative to the sum of the sizes of all terms of a number.
 TOLERANCES = {np.float64: 2e-15, np.float32: 1.2e-6}
@@ -143,6 +143,33 @@ def test_transposed_reference_equals_torch(case):
 def test_stamping_alone_agrees_with_torch(case):
     with patch.object(conv, "_spread", conv._stamp):
         agrees_with_torch(case, conv.conv2d, conv.conv2d_backward, F.conv2d)
+
+
+@given(case=cases(), channels=st.integers(1, 5), left_out=st.booleans())
+def test_depthwise_gradients_equal_torch(case, channels, left_out):
+    case.x = np.repeat(case.x[:, :1], channels, 1)
+    case.w = np.repeat(case.w[:1, :1], channels, 0)
+    case.settings["groups"], case.b = channels, None
+
+    def backward(dy, x, w, groups, **settings):
+        function = depthwise.depthwise_conv2d_backward
+        dx, dw, db = function(dy, x, w, **settings)
+        if left_out:
+            nothing, dw, db = function(
+                dy, x, w, **settings, input_gradient=False
+            )
+            assert nothing is None
+        return dx, dw, db
+
+    with patch.object(depthwise, "BLOCK", case.block):
+        agrees_with_torch(case, conv.conv2d, backward, F.conv2d)
+
+
+def test_kernels_of_more_than_one_channel_are_not_depthwise():
+    message = "`w` has shape (4, 2, 3, 3); it must be (…, 1, kh, kw)"
+    function = depthwise.depthwise_conv2d_backward
+    arguments = {"x": np.ones((2, 8, 5, 6)), "w": W[:4, :2]}
+    is_named(ValueError, message, function, dy=DY, **arguments, padding=0)
 
 
 @given(case=cases(), transposed=st.booleans())

@@ -24,8 +24,8 @@ TOLERANCES = {  # in float64 and float32
     "leaky_relu": (0, 0),
     "sigmoid": (1.4e-15, 6e-7),
     "tanh": (1.5e-15, 8e-7),
-    "gelu": (1.6e-14, 2.4e-6),
-    "softmax": (1.4e-15, 1.5e-6),
+    "gelu": (1.3e-14, 2.4e-6),
+    "softmax": (1.1e-15, 1.1e-6),
     "log_softmax": (3.5e-15, 1.7e-6),
 }
 DTYPES = [np.float64, np.float32]

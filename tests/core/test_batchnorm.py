@@ -44,19 +44,21 @@ def theirs(x, vectors, settings):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(np.float64, 7e-14), (np.float32, 3e-5)]
+    ("dtype", "tolerance"), [(np.float64, 1.8e-13), (np.float32, 2.4e-7)]
 )
 @given(case=cases())
 def test_values_statistics_and_gradients_equal_torch(dtype, tolerance, case):
     rng, x, vectors, settings, momentum = case
     x, *vectors = (a.astype(dtype) for a in (x, *vectors))
-    leaf, gamma, beta = (
-        torch.tensor(a.copy(), requires_grad=True) for a in (x, *vectors[:2])
+    # In double precision: torch's own float32 has lost 2e-3 here.
+    leaf, gamma, beta, mean, var = (
+        torch.tensor(a.astype(float, "C")) for a in (x, *vectors)
     )
-    mean, var = (torch.tensor(a.copy()) for a in vectors[2:])
+    for a in (leaf, gamma, beta):
+        a.requires_grad_()
     expected = theirs(leaf, (gamma, beta, mean, var), settings | momentum)
     dy = rng.standard_normal(x.shape).astype(dtype)
-    expected.backward(torch.tensor(dy))
+    expected.backward(torch.tensor(dy.astype(float)))
     ours = [
         *batch_norm(x, *vectors, **settings, **momentum),
         *batch_norm_backward(dy, x, vectors[0], *vectors[2:], **settings),
@@ -64,7 +66,8 @@ def test_values_statistics_and_gradients_equal_torch(dtype, tolerance, case):
     truths = [expected.detach(), mean, var, leaf.grad, gamma.grad, beta.grad]
     for a, truth in zip(ours, truths, strict=True):
         size = max(1, np.abs(truth.numpy()).max(initial=0))
-        close(a, truth, tolerance, size)
+        assert a.dtype == dtype
+        close(a.astype(float), truth, tolerance, size)
         assert not any(np.shares_memory(a, given) for given in (x, *vectors))
 
 

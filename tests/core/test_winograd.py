@@ -18,7 +18,7 @@ BOUNDS = {
     (np.float32, 2): 6e-7,
     (np.float32, 4): 6e-6,
     (np.float64, 2): 1.5e-15,
-    (np.float64, 4): 1.5e-14,
+    (np.float64, 4): 1.1e-14,
 }
 
 

@@ -9,7 +9,6 @@ SNIPPETS = Path(__file__).parents[1] / "snippets"
 LONGEST = 40
 # Settled as the files are reworked; none may be added.
 TO_DO = {
-    "core",
     "data",
     "measure",
     "plots",

@@ -19,6 +19,10 @@ ALLOWED = {"numpy", "torch", "matplotlib"}
 # What somebody who copied the file would do with it; `it` is the module.
 USES = {
     "core/activation.py": "assert it.relu(np.array([-1.0, 2.0])).tolist() == [0, 2]",
+    "core/avg_pool.py": (
+        "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
+        "assert it.avg_pool2d(x, 2).ravel().tolist() == [2.5, 4.5, 10.5, 12.5]"
+    ),
     "core/batchnorm.py": (
         "x, one, zero = np.ones((2, 3, 4, 4)), np.ones(3), np.zeros(3)\n"
         "y, mean, _ = it.batch_norm(x, one, zero, zero, one, training=True)\n"
@@ -29,7 +33,16 @@ USES = {
         "assert (it.conv2d(x, w) == 9).all()\n"
         "assert it.conv2d_backward(np.ones((1, 1, 2, 2)), x, w)[0].max() == 4"
     ),
+    "core/conv_transpose.py": (
+        "x, w = np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3))\n"
+        "assert it.conv_transpose2d(x, w).max() == 4"
+    ),
     "core/counting.py": "assert it.conv_parameters(1, 6, 5) == 156",
+    "core/depthwise.py": (
+        "x, w = np.ones((1, 2, 4, 4)), np.ones((2, 1, 3, 3))\n"
+        "dx, _, _ = it.depthwise_conv2d_backward(np.ones((1, 2, 2, 2)), x, w)\n"
+        "assert dx.max() == 4"
+    ),
     "core/geometry.py": (
         "assert it.conv_output_size(28, 5, padding=2) == 28\n"
         "field = it.receptive_field([it.Layer(3), it.Layer(3)])\n"
@@ -45,6 +58,10 @@ USES = {
     "core/pool.py": (
         "x = np.arange(16.0).reshape(1, 1, 4, 4)\n"
         "assert it.max_pool2d(x, 2).ravel().tolist() == [5, 7, 13, 15]"
+    ),
+    "core/winograd.py": (
+        "x, w = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3))\n"
+        "assert np.allclose(it.winograd_conv2d(x, w), 9)"
     ),
     "data/scenes.py": (
         "image, boxes, labels = it.draw_scene(0)\n"

@@ -27,25 +27,26 @@ def batch_norm(
     batch's own statistics and the running ones take a step of `momentum`
     towards them; in prediction, y is made with the running ones.
     Raises ValueError where shapes or settings do not fit, or where training
-    meets a single value per channel, TypeError where an array holds no floats.
+    meets a single value per channel, TypeError unless all arrays hold float32
+    or all float64.
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2; `momentum` as in
     PyTorch: the weight of the new, not of the old.
     """
-    _check(x, gamma, beta, running_mean, running_var, eps)
+    _check(x, gamma, beta, running_mean, running_var, eps, momentum)
     momentum, eps = float(momentum), float(eps)
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"`momentum={momentum}` must lie between 0 and 1")
-    mean, var = running_mean, running_var
+    mean: Array = running_mean.astype(np.float64)
+    var: Array = running_var.astype(np.float64)
     if training and len(x):
-        mean, var, count = _statistics(x)
-        running_mean = running_mean + momentum * (mean - running_mean)
-        # The batch is divided by its own variance, the running one remembers
-        # the unbiased estimate.
-        unbiased = var * (count / (count - 1))
-        running_var = running_var + momentum * (unbiased - running_var)
+        batch_mean, batch_var, count = _statistics(x)
+        running_mean = mean + momentum * (batch_mean - mean)
+        # The running variance remembers the unbiased estimate.
+        unbiased = batch_var * (count / (count - 1))
+        running_var = var + momentum * (unbiased - var)
+        mean, var = batch_mean, batch_var
     y = (x - _wide(mean, x)) / np.sqrt(_wide(var, x) + eps)
     y = y * _wide(gamma, x) + _wide(beta, x)
-    return y, running_mean.copy(), running_var.copy()
+    y, mean, var = (a.astype(x.dtype) for a in (y, running_mean, running_var))
+    return y, mean, var
 
 
 # --8<-- [end:batch_norm]
@@ -68,20 +69,25 @@ def batch_norm_backward(
     Raises as `batch_norm`, and ValueError for a `dy` of another shape.
     Source: Ioffe and Szegedy 2015, section 3.
     """
-    _check(x, gamma, gamma, running_mean, running_var, eps, dy)
+    _check(x, gamma, gamma, running_mean, running_var, eps, dy=dy)
     eps = float(eps)
-    mean, var = running_mean, running_var
+    mean: Array = running_mean.astype(np.float64)
+    var: Array = running_var.astype(np.float64)
     if training and len(x):
         mean, var, _ = _statistics(x)
     deviation = np.sqrt(_wide(var, x) + eps)
     standard = (x - _wide(mean, x)) / deviation
     axes = _axes(x)
-    dgamma, dbeta = (dy * standard).sum(axes), dy.sum(axes)
+    dgamma = (dy * standard).sum(axes)
+    dbeta = dy.sum(axes, dtype=np.float64)
+    through = dy.astype(np.float64)
     if training and len(x):
         # Standardizing removes mean and scale: so it does to the gradient.
         share = dy.size // dy.shape[1]
-        dy = dy - _wide(dbeta / share, x) - standard * _wide(dgamma / share, x)
-    return dy * _wide(gamma, x) / deviation, dgamma, dbeta
+        through = through - _wide(dbeta / share, x)
+        through -= standard * _wide(dgamma / share, x)
+    dx = through * _wide(gamma, x) / deviation
+    return dx.astype(x.dtype), dgamma.astype(x.dtype), dbeta.astype(x.dtype)
 
 
 # --8<-- [end:batch_norm_backward]
@@ -96,7 +102,9 @@ def _statistics(x: Array) -> tuple[Array, Array, int]:
             f"`x` has shape {x.shape}: one value per channel; training needs "
             "at least 2"
         )
-    return x.mean(_axes(x)), x.var(_axes(x)), count
+    # In float64, as sums of many float32 lose digits.
+    mean = x.mean(_axes(x), dtype=np.float64)
+    return mean, x.var(_axes(x), dtype=np.float64), count
 
 
 def _axes(x: Array) -> tuple[int, ...]:
@@ -117,6 +125,7 @@ def _check(
     running_mean: Array,
     running_var: Array,
     eps: float,
+    momentum: float = 0,
     dy: Array | None = None,
 ) -> None:
     arrays = {
@@ -127,12 +136,16 @@ def _check(
         "running_var": running_var,
     }
     for name, a in (arrays if dy is None else {**arrays, "dy": dy}).items():
-        if not isinstance(a, np.ndarray):
+        if type(a) is not np.ndarray:
             raise TypeError(
-                f"`{name}` is a {type(a).__name__}; it must be a NumPy array"
+                f"`{name}` is a {type(a).__name__}; it must be a plain NumPy "
+                "array"
             )
-        if not np.issubdtype(a.dtype, np.floating):
-            raise TypeError(f"`{name}` holds {a.dtype}; it must hold floats")
+        if a.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"`{name}` holds {a.dtype}; it must hold float32 or float64, "
+                "in native byte order"
+            )
         if a.dtype != x.dtype:
             raise TypeError(
                 f"`{name}` holds {a.dtype}; it must hold {x.dtype}, as `x` does"
@@ -153,5 +166,7 @@ def _check(
         raise ValueError(
             f"`running_var` holds {running_var.min()}; it cannot be negative"
         )
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"`momentum={momentum}` must lie between 0 and 1")
     if not eps > 0:
         raise ValueError(f"`eps={eps}` must be positive")

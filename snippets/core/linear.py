@@ -14,8 +14,8 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
 
     x: (…, in_features); w: (out_features, in_features); b: (out_features,).
     Returns (…, out_features).
-    Raises ValueError where shapes do not fit, TypeError where an array holds
-    no floats.
+    Raises ValueError where shapes do not fit, TypeError unless all arrays
+    hold float32 or all float64.
     Source: Goodfellow, Bengio and Courville, Deep Learning, section 6.3.
     """
     _check(x, w)
@@ -52,7 +52,9 @@ def linear_backward(
             f"{(*x.shape[:-1], len(w))}"
         )
     rows = dy.reshape(-1, dy.shape[-1])  # (samples, out_features)
-    return dy @ w, rows.T @ x.reshape(-1, x.shape[-1]), rows.sum(0)
+    # Down a column NumPy adds one by one: in float32 that would lose digits.
+    db = rows.sum(0, dtype=np.float64).astype(dy.dtype)
+    return dy @ w, rows.T @ x.reshape(-1, x.shape[-1]), db
 
 
 # --8<-- [end:backward]
@@ -73,12 +75,15 @@ def _check(x: Array, w: Array) -> None:
 
 
 def _check_array(name: str, a: Array, x: Array) -> None:
-    if not isinstance(a, np.ndarray):
+    if type(a) is not np.ndarray:
         raise TypeError(
-            f"`{name}` is a {type(a).__name__}; it must be a NumPy array"
+            f"`{name}` is a {type(a).__name__}; it must be a plain NumPy array"
         )
-    if not np.issubdtype(a.dtype, np.floating):
-        raise TypeError(f"`{name}` holds {a.dtype}; it must hold floats")
+    if a.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"`{name}` holds {a.dtype}; it must hold float32 or float64, in "
+            "native byte order"
+        )
     if a.dtype != x.dtype:
         raise TypeError(
             f"`{name}` holds {a.dtype}; it must hold {x.dtype}, as `x` does"

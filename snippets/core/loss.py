@@ -15,8 +15,8 @@ def cross_entropy(logits: Array, labels: Labels) -> np.floating[Any]:
 
     logits: (n, classes); labels: (n,), integers from 0 to classes - 1.
     Returns a scalar of the type of `logits`; of an empty batch, nan.
-    Raises ValueError for shapes or labels that do not fit, TypeError for
-    logits that are not floats and labels that are not integers.
+    Raises ValueError for shapes or labels that do not fit, TypeError unless
+    logits hold float32 or float64 and labels integers.
     Source: Goodfellow, Bengio and Courville, Deep Learning, eq. 6.30.
     """
     _check_labels(logits, labels)
@@ -52,8 +52,8 @@ def mean_squared_error(y: Array, target: Array) -> np.floating[Any]:
 
     y, target: any shape, the same. Returns a scalar of the type of `y`; of
     empty arrays, nan.
-    Raises ValueError where the shapes differ, TypeError where an array holds
-    no floats.
+    Raises ValueError where the shapes differ, TypeError unless both hold
+    float32 or both float64.
     Source: Goodfellow, Bengio and Courville, Deep Learning, eq. 5.4.
     """
     _check_target(y, target)
@@ -67,7 +67,7 @@ def mean_squared_error_backward(y: Array, target: Array) -> Array:
     Source: Goodfellow, Bengio and Courville, Deep Learning, eq. 5.4.
     """
     _check_target(y, target)
-    return (y - target) * 2 / max(1, y.size)
+    return np.asarray((y - target) * 2 / max(1, y.size))
 
 
 # --8<-- [end:mean_squared_error]
@@ -81,12 +81,15 @@ def _mean(values: Array) -> np.floating[Any]:
 
 
 def _check_floats(name: str, a: Array) -> None:
-    if not isinstance(a, np.ndarray):
+    if type(a) is not np.ndarray:
         raise TypeError(
-            f"`{name}` is a {type(a).__name__}; it must be a NumPy array"
+            f"`{name}` is a {type(a).__name__}; it must be a plain NumPy array"
         )
-    if not np.issubdtype(a.dtype, np.floating):
-        raise TypeError(f"`{name}` holds {a.dtype}; it must hold floats")
+    if a.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"`{name}` holds {a.dtype}; it must hold float32 or float64, in "
+            "native byte order"
+        )
 
 
 def _check_labels(logits: Array, labels: Labels) -> None:
@@ -95,11 +98,12 @@ def _check_labels(logits: Array, labels: Labels) -> None:
         raise ValueError(
             f"`logits` has shape {logits.shape}; it must be (n, classes)"
         )
-    if not isinstance(labels, np.ndarray):
+    if type(labels) is not np.ndarray:
         raise TypeError(
-            f"`labels` is a {type(labels).__name__}; it must be a NumPy array"
+            f"`labels` is a {type(labels).__name__}; it must be a plain NumPy "
+            "array"
         )
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "iu":
         raise TypeError(f"`labels` holds {labels.dtype}; it must hold integers")
     if labels.shape != logits.shape[:1]:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Pooling in two dimensions: largest value, mean, and their gradients.
+"""Max pooling in two dimensions and its gradient; the mean is in avg_pool.py.
 
-Arrays are laid out N, C, H, W.
+Arrays are laid out N, C, H, W, and hold float32 or float64.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,17 @@ Indices = NDArray[np.int64]
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
 
-BLOCK = 1 << 20  # bytes of planes at a time: they should stay in the cache
+BLOCK = 1 << 19  # bytes of planes at a time: they should stay in the cache
+
+
+class Windows(NamedTuple):
+    """Settings of a pooling, checked; each is (height, width)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    size: Pair  # of the output
 
 
 # --8<-- [start:max_pool_reference]
@@ -35,20 +45,20 @@ def max_pool2d_reference(
     k, s, p, d, size = _check_pool(
         x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
-    w = x.shape[3]
+    h, w = x.shape[2:]
     y = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
     indices = np.full(y.shape, -1, np.int64)
-    for image, channel, row, column in np.ndindex(y.shape):
-        tops = np.arange(k[0]) * d[0] + row * s[0] - p[0]
-        lefts = np.arange(k[1]) * d[1] + column * s[1] - p[1]
+    for n, c, i, j in np.ndindex(y.shape):
+        rows = s[0] * i - p[0] + d[0] * np.arange(k[0])
+        columns = s[1] * j - p[1] + d[1] * np.arange(k[1])
         # Padding never wins: look only at what lies inside.
-        tops = tops[(tops >= 0) & (tops < x.shape[2])]
-        lefts = lefts[(lefts >= 0) & (lefts < w)]
-        if tops.size and lefts.size:
-            window = x[image, channel][np.ix_(tops, lefts)]
-            i, j = np.unravel_index(window.argmax(), window.shape)
-            y[image, channel, row, column] = window[i, j]
-            indices[image, channel, row, column] = tops[i] * w + lefts[j]
+        rows = rows[(rows >= 0) & (rows < h)]
+        columns = columns[(columns >= 0) & (columns < w)]
+        if rows.size and columns.size:
+            window = x[n, c][np.ix_(rows, columns)]
+            u, v = np.unravel_index(window.argmax(), window.shape)
+            y[n, c, i, j] = window[u, v]
+            indices[n, c, i, j] = rows[u] * w + columns[v]
     return y, indices
 
 
@@ -73,30 +83,25 @@ def max_pool2d(
     first. `stride` is the window's size unless given. `ceil_mode` lets the
     last window hang over the edge. A window that meets only padding gives
     -inf and the index -1.
-    Raises ValueError where shapes or settings do not fit, TypeError where x
-    holds no floats.
+    Raises ValueError where shapes or settings do not fit, TypeError unless x
+    holds float32 or float64.
     Source: Goodfellow, Bengio and Courville, Deep Learning, section 9.3.
     """
     _check_floats("x", x)
-    k, s, p, d, size = _check_pool(
+    window = _check_pool(
         x.shape, kernel_size, stride, padding, dilation, ceil_mode
     )
     planes = x.reshape(-1, *x.shape[2:])
-    y = np.empty((len(planes), *size), x.dtype)
-    indices = np.empty(y.shape, np.int64)
-    corners, first = _corners(x.shape[2:], k, s, p, d, size)
-    taps = np.add.outer(
-        np.arange(k[0]) * d[0] * x.shape[3], np.arange(k[1]) * d[1]
-    )
+    y = np.empty((len(planes), *window.size), x.dtype)
+    indices = np.empty(y.shape if return_indices else 0, np.int64)
+    places = _places(x.shape[2:], window)
     for some in _blocks(planes):
-        best, places = y[some], indices[some]
-        best[...], tap = _largest(planes[some], k, s, p, d, size)
-        np.take(taps, tap, out=places, mode="clip")  # this mode is fast
-        places += corners
-        lost = best == -np.inf
-        if lost.any():  # there the padding may have won
-            places[...] = np.where(lost, first, places)
-    y = y.reshape(*x.shape[:2], *size)
+        padded = _pad(planes[some], window, -np.inf)
+        if return_indices:
+            _largest_and_place(padded, window, places, y[some], indices[some])
+        else:
+            _largest(padded, window, y[some])
+    y = y.reshape(*x.shape[:2], *window.size)
     return (y, indices.reshape(y.shape)) if return_indices else y
 
 
@@ -104,61 +109,75 @@ def max_pool2d(
 
 
 # --8<-- [start:largest]
-def _largest(
-    x: Array, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair
-) -> tuple[Array, NDArray[np.unsignedinteger[Any]]]:
-    """Find each window's maximum and its number in it: along rows, then down.
+def _largest(x: Array, window: Windows, out: Array) -> None:
+    """Find each window's maximum: down its columns, then along the row left.
 
     That looks at kh + kw values for each output instead of kh * kw.
     """
-    oh, ow = size
-    kind = np.min_scalar_type(k[0] * k[1])
-    # Columns that are one stride apart become neighbours: fast to read.
-    h, w = _extent(k, s, d, size)
-    shape = (len(x), h, -(-w // s[1]))
-    columns = np.full((s[1], *shape), -np.inf, x.dtype)
-    for phase in range(s[1]):
-        before = max(0, -((phase - p[1]) // s[1]))
-        part = x[:, : h - p[0], before * s[1] + phase - p[1] :: s[1]]
-        part = part[:, :, : shape[2] - before]
-        bottom, right = p[0] + part.shape[1], before + part.shape[2]
-        columns[phase, :, p[0] : bottom, before:right] = part
-    flat = columns.reshape(s[1], -1)
-    nan = bool(np.isnan(flat.max()))
-    best = flat[0].copy()
-    number = np.zeros(best.shape, kind)
-    for j in range(1, k[1]):
-        # Shift all rows at once: what runs over a row's end is cut off below.
-        skip, phase = divmod(j * d[1], s[1])
-        end = best.size - skip
-        better = _update(best[:end], flat[phase, skip:], nan)
-        np.maximum(number[:end], better * kind.type(j), out=number[:end])
-    best = best.reshape(shape)[:, :, :ow]
-    number = number.reshape(shape)[:, :, :ow]
-    y, chosen = (a[:, : oh * s[0] : s[0]].copy() for a in (best, number))
-    for i in range(1, k[0]):
-        rows = slice(i * d[0], i * d[0] + (oh - 1) * s[0] + 1, s[0])
-        better = _update(y, best[:, rows], nan)
-        numbers = number[:, rows] + kind.type(i * k[1])
-        np.maximum(chosen, better * numbers, out=chosen)
-    return y, chosen
+    best = _tap(x, window, 0, 0).copy()
+    for u in range(1, window.kernel[0]):
+        np.maximum(best, _tap(x, window, 0, u), out=best)
+    out[...] = _tap(best, window, 1, 0)
+    for v in range(1, window.kernel[1]):
+        np.maximum(out, _tap(best, window, 1, v), out=out)
 
 
-def _update(best: Array, tap: Array, nan: bool) -> NDArray[np.uint8]:
-    """Raise `best` to `tap` where that is larger, and tell where."""
-    better = tap > best
-    if nan:  # the first one stays
-        better |= np.isnan(tap) & ~np.isnan(best)
-    np.maximum(best, tap, out=best)
-    return better.view(np.uint8)
+def _tap(a: NDArray[Any], window: Windows, axis: int, tap: int) -> NDArray[Any]:
+    """View what this tap of the kernel meets, for each output along an axis."""
+    first, step = tap * window.dilation[axis], window.stride[axis]
+    places = slice(first, first + (window.size[axis] - 1) * step + 1, step)
+    view: NDArray[Any] = a[:, places] if axis == 0 else a[:, :, places]
+    return view
 
 
 # --8<-- [end:largest]
 
 
+# --8<-- [start:largest_place]
+def _largest_and_place(
+    x: Array,
+    window: Windows,
+    places: tuple[Indices, Indices, Indices],
+    out: Array,
+    indices: Indices,
+) -> None:
+    """Find also where each stood, of equals the first: so rows come first."""
+    kind = np.min_scalar_type(window.kernel[0] * window.kernel[1]).type
+    nan = bool(np.isnan(x.max()))
+    best = _tap(x, window, 1, 0).copy()
+    column = np.zeros(best.shape, kind)
+    for v in range(1, window.kernel[1]):
+        better = _update(best, _tap(x, window, 1, v).copy(), nan)
+        np.maximum(column, better * kind(v), out=column)
+    out[...] = _tap(best, window, 0, 0)
+    number = _tap(column, window, 0, 0).copy()
+    for u in range(1, window.kernel[0]):
+        better = _update(out, _tap(best, window, 0, u), nan)
+        later = _tap(column, window, 0, u) + kind(u * window.kernel[1])
+        np.maximum(number, better * later, out=number)
+    taps, corners, first = places
+    np.take(taps, number, out=indices, mode="clip")  # this mode is fast
+    indices += corners
+    lost = out == -np.inf
+    if lost.any():  # there the padding may have won
+        np.copyto(indices, first, where=lost)
+
+
+def _update(best: Array, tap: Array, nan: bool) -> NDArray[np.bool_]:
+    """Raise `best` to `tap` where that is larger, and tell where."""
+    better = tap > best
+    if nan:  # the first one stays
+        better |= np.isnan(tap) & ~np.isnan(best)
+    np.maximum(best, tap, out=best)
+    return better
+
+
+# --8<-- [end:largest_place]
+
+
 # --8<-- [start:max_pool_backward]
 def max_pool2d_backward(
-    dy: Array, indices: Indices, input_shape: Shape
+    dy: Array, indices: NDArray[np.integer[Any]], input_shape: Shape
 ) -> Array:
     """Send each gradient to the place its maximum came from, zero elsewhere.
 
@@ -166,11 +185,11 @@ def max_pool2d_backward(
     (n, c, h, w), the shape of the result. Where windows overlap, gradients
     add up.
     Raises ValueError where the shapes do not fit or an index lies outside,
-    TypeError where dy holds no floats or `indices` no integers.
+    TypeError unless dy holds float32 or float64 and `indices` integers.
     Source: Goodfellow, Bengio and Courville, Deep Learning, section 9.3.
     """
     n, c, h, w = _check_shape(dy, input_shape)
-    _check_indices(indices, dy, h * w)
+    indices = _check_indices(indices, dy, h * w)
     dx = np.zeros((n * c, h * w), dy.dtype)
     outputs = dy.shape[2] * dy.shape[3]
     dy, indices = dy.reshape(-1, outputs), indices.reshape(-1, outputs)
@@ -187,188 +206,52 @@ def max_pool2d_backward(
 # --8<-- [end:max_pool_backward]
 
 
-# --8<-- [start:avg_pool]
-def avg_pool2d(
-    x: Array,
-    kernel_size: int | Pair,
-    *,
-    stride: int | Pair | None = None,
-    padding: int | Pair = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Array:
-    """Take the mean of each window.
-
-    x: (n, c, h, w). Returns (n, c, oh, ow). `stride` is the window's size
-    unless given. `ceil_mode` lets the last window hang over the edge; what
-    lies beyond the padding is never counted, the padding's zeros are unless
-    `count_include_pad` is False.
-    Raises ValueError where shapes or settings do not fit, TypeError where x
-    holds no floats.
-    Source: LeCun et al. 1998, section II.B (subsampling).
-    """
-    _check_floats("x", x)
-    k, s, p, d, (oh, ow) = _check_pool(
-        x.shape, kernel_size, stride, padding, 1, ceil_mode
-    )
-    counts = _counts(x.shape[2:], k, s, p, (oh, ow), count_include_pad).astype(
-        x.dtype
-    )
-    planes = x.reshape(-1, *x.shape[2:])
-    y = np.empty((len(planes), oh, ow), x.dtype)
-    for some in _blocks(planes):
-        padded = _pad(planes[some], p, _extent(k, s, d, (oh, ow)))
-        # Add up the rows of each window, then what is left of its columns.
-        rows = padded[:, :: s[0]][:, :oh].copy()
-        for i in range(1, k[0]):
-            rows += padded[:, i :: s[0]][:, :oh]
-        total = rows[:, :, :: s[1]][:, :, :ow].copy()
-        for j in range(1, k[1]):
-            total += rows[:, :, j :: s[1]][:, :, :ow]
-        np.divide(total, counts, out=y[some])
-    return y.reshape(*x.shape[:2], oh, ow)
-
-
-# --8<-- [end:avg_pool]
-
-
-# --8<-- [start:avg_pool_backward]
-def avg_pool2d_backward(
-    dy: Array,
-    input_shape: Shape,
-    kernel_size: int | Pair,
-    *,
-    stride: int | Pair | None = None,
-    padding: int | Pair = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Array:
-    """Give each value of a window an equal share of the window's gradient.
-
-    dy: (n, c, oh, ow), the shape of `avg_pool2d`'s result; input_shape:
-    (n, c, h, w), the shape returned. Where windows overlap, shares add up.
-    Raises ValueError where shapes or settings do not fit, TypeError where dy
-    holds no floats.
-    Source: LeCun et al. 1998, section II.B (subsampling).
-    """
-    n, c, h, w = _check_shape(dy, input_shape)
-    k, s, p, _, (oh, ow) = _check_pool(
-        input_shape, kernel_size, stride, padding, 1, ceil_mode
-    )
-    if dy.shape[2:] != (oh, ow):
-        raise ValueError(
-            f"`dy` has shape {dy.shape}; the output has shape {(n, c, oh, ow)}"
-        )
-    counts = _counts((h, w), k, s, p, (oh, ow), count_include_pad).astype(
-        dy.dtype
-    )
-    dx = np.empty((n * c, h, w), dy.dtype)
-    for some in _blocks(dx):
-        share = dy.reshape(-1, oh, ow)[some] / counts
-        m = len(share)
-        columns = np.zeros(
-            (m, oh, max((ow - 1) * s[1] + k[1], p[1] + w)), dy.dtype
-        )
-        for j in range(k[1]):
-            columns[:, :, j :: s[1]][:, :, :ow] += share
-        rows = np.zeros((m, max((oh - 1) * s[0] + k[0], p[0] + h), w), dy.dtype)
-        for i in range(k[0]):
-            rows[:, i :: s[0]][:, :oh] += columns[:, :, p[1] : p[1] + w]
-        dx[some] = rows[:, p[0] : p[0] + h]
-    return dx.reshape(n, c, h, w)
-
-
-# --8<-- [end:avg_pool_backward]
-
-
-# --8<-- [start:global_avg_pool]
-def global_avg_pool2d(x: Array) -> Array:
-    """Take the mean of each plane.
-
-    x: (n, c, h, w). Returns (n, c, 1, 1).
-    Raises ValueError for another rank or planes without pixels, TypeError
-    where x holds no floats.
-    Source: Lin, Chen and Yan 2013 (Network in Network), section 3.2.
-    """
-    _check_floats("x", x)
-    if 0 in x.shape[2:]:
-        raise ValueError(f"`x` has shape {x.shape}; its planes are empty")
-    return np.asarray(x.mean((2, 3), keepdims=True))
-
-
-def global_avg_pool2d_backward(dy: Array, input_shape: Shape) -> Array:
-    """Give every pixel of a plane an equal share of the plane's gradient.
-
-    dy: (n, c, 1, 1); input_shape: (n, c, h, w), the shape returned.
-    Raises ValueError where the shapes do not fit.
-    Source: Lin, Chen and Yan 2013 (Network in Network), section 3.2.
-    """
-    n, c, h, w = _check_shape(dy, input_shape)
-    if dy.shape != (n, c, 1, 1):
-        raise ValueError(
-            f"`dy` has shape {dy.shape}; the output has shape {(n, c, 1, 1)}"
-        )
-    dx = np.empty(input_shape, dy.dtype)
-    dx[...] = dy / (h * w)
-    return dx
-
-
-# --8<-- [end:global_avg_pool]
-
-
 def _blocks(planes: Array) -> Iterator[slice]:
-    """Yield a few planes at a time, about 1 MB."""
+    """Yield a few planes at a time."""
     some = max(1, BLOCK // max(1, planes[:1].nbytes))
     for i in range(0, len(planes), some):
         yield slice(i, i + some)
 
 
-def _extent(k: Pair, s: Pair, d: Pair, size: Pair) -> Pair:
+def _extent(window: Windows) -> Pair:
     """Measure what all windows span."""
+    k, s, _, d, size = window
     h, w = ((size[a] - 1) * s[a] + d[a] * (k[a] - 1) + 1 for a in (0, 1))
     return h, w
 
 
-def _pad(x: Array, p: Pair, extent: Pair) -> Array:
-    """Pad with zeros, or cut, to what the windows span."""
-    h, w = extent
-    if p == (0, 0) and h <= x.shape[1] and w <= x.shape[2]:
+def _pad(x: Array, window: Windows, value: float) -> Array:
+    """Pad, or cut, to what the windows span."""
+    (h, w), (top, left) = _extent(window), window.padding
+    if (top, left) == (0, 0) and h <= x.shape[1] and w <= x.shape[2]:
         return x
-    y = np.zeros((len(x), h, w), x.dtype)
-    x = x[:, : h - p[0], : w - p[1]]
-    y[:, p[0] : p[0] + x.shape[1], p[1] : p[1] + x.shape[2]] = x
+    x = x[:, : h - top, : w - left]
+    y = np.full((len(x), h, w), value, x.dtype)
+    y[:, top : top + x.shape[1], left : left + x.shape[2]] = x
     return y
 
 
-def _corners(
-    plane: Shape, k: Pair, s: Pair, p: Pair, d: Pair, size: Pair
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index each window's first place, and its first inside or -1: (oh, ow)."""
-    starts, firsts = [], []
+def _places(plane: Shape, window: Windows) -> tuple[Indices, Indices, Indices]:
+    """Index the taps in a window, each window's corner, and its first inside.
+
+    Where a window has nothing inside, that is -1.
+    """
+    k, s, p, d, size = window
+    taps, corners, firsts, inside = [], [], [], []
     for a in (0, 1):
         start = np.arange(size[a]) * s[a] - p[a]
         first = np.where(start < 0, start % d[a], start)
-        end = np.minimum(start + d[a] * (k[a] - 1) + 1, plane[a])
-        starts.append(start)
-        firsts.append(np.where(first < end, first, -1))
-    corners = np.add.outer(starts[0] * plane[1], starts[1])
-    first = np.add.outer(firsts[0] * plane[1], firsts[1])
-    nowhere = np.minimum.outer(*firsts) < 0
-    return corners, np.where(nowhere, -1, first)
-
-
-def _counts(
-    size: Shape, k: Pair, s: Pair, p: Pair, out: Pair, include_pad: bool
-) -> NDArray[np.int64]:
-    """Count the values in each window: (oh, ow)."""
-    counts = []
-    for axis in range(2):
-        start = np.arange(out[axis]) * s[axis] - p[axis]
-        end = np.minimum(start + k[axis], size[axis] + p[axis])
-        if not include_pad:
-            start, end = np.maximum(start, 0), np.minimum(end, size[axis])
-        counts.append(end - start)
-    return np.multiply.outer(counts[0], counts[1])
+        last = np.minimum(start + d[a] * (k[a] - 1), plane[a] - 1)
+        taps.append(np.arange(k[a]) * d[a])
+        corners.append(start)
+        firsts.append(first)
+        inside.append(first <= last)
+    index, corner, first = (
+        np.add.outer(rows * plane[1], columns)
+        for rows, columns in (taps, corners, firsts)
+    )
+    first[~np.logical_and.outer(*inside)] = -1
+    return index, corner, first
 
 
 def _pair(name: str, value: int | Pair, least: int) -> Pair:
@@ -387,12 +270,15 @@ def _pair(name: str, value: int | Pair, least: int) -> Pair:
 
 
 def _check_floats(name: str, a: Array) -> None:
-    if not isinstance(a, np.ndarray):
+    if type(a) is not np.ndarray:
         raise TypeError(
-            f"`{name}` is a {type(a).__name__}; it must be a NumPy array"
+            f"`{name}` is a {type(a).__name__}; it must be a plain NumPy array"
         )
-    if not np.issubdtype(a.dtype, np.floating):
-        raise TypeError(f"`{name}` holds {a.dtype}; it must hold floats")
+    if a.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"`{name}` holds {a.dtype}; it must hold float32 or float64, in "
+            "native byte order"
+        )
     if a.ndim != 4:
         raise ValueError(
             f"`{name}` has shape {a.shape}; it must have the axes (n, c, h, w)"
@@ -406,8 +292,7 @@ def _check_pool(
     padding: int | Pair,
     dilation: int | Pair,
     ceil_mode: bool,
-) -> tuple[Pair, Pair, Pair, Pair, Pair]:
-    """Return kernel, stride, padding, dilation and output size as pairs."""
+) -> Windows:
     k = _pair("kernel_size", kernel_size, 1)
     s = k if stride is None else _pair("stride", stride, 1)
     p = _pair("padding", padding, 0)
@@ -429,15 +314,18 @@ def _check_pool(
         steps = room // s[a]
         # A window must start in the input or in the padding before it.
         size.append(steps if steps * s[a] >= n + p[a] else steps + 1)
-    return k, s, p, d, (size[0], size[1])
+    return Windows(k, s, p, d, (size[0], size[1]))
 
 
-def _check_indices(indices: Indices, dy: Array, pixels: int) -> None:
-    if not isinstance(indices, np.ndarray):
+def _check_indices(
+    indices: NDArray[np.integer[Any]], dy: Array, pixels: int
+) -> Indices:
+    if type(indices) is not np.ndarray:
         raise TypeError(
-            f"`indices` is a {type(indices).__name__}; it must be a NumPy array"
+            f"`indices` is a {type(indices).__name__}; it must be a plain "
+            "NumPy array"
         )
-    if not np.issubdtype(indices.dtype, np.integer):
+    if indices.dtype.kind not in "iu":
         raise TypeError(
             f"`indices` holds {indices.dtype}; it must hold integers"
         )
@@ -450,6 +338,7 @@ def _check_indices(indices: Indices, dy: Array, pixels: int) -> None:
             raise ValueError(
                 f"`indices` holds {index}; a plane has places 0 to {pixels - 1}"
             )
+    return indices.astype(np.int64, copy=False)
 
 
 def _check_shape(dy: Array, input_shape: Shape) -> tuple[int, int, int, int]:

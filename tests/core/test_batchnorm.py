@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from agree import close
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,54 +44,47 @@ def theirs(x, vectors, settings):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-3)]
+    ("dtype", "tolerance"), [(np.float64, 1.8e-13), (np.float32, 2.4e-7)]
 )
 @given(case=cases())
 def test_values_statistics_and_gradients_equal_torch(dtype, tolerance, case):
     rng, x, vectors, settings, momentum = case
     x, *vectors = (a.astype(dtype) for a in (x, *vectors))
-    leaf, gamma, beta = (
-        torch.tensor(a.copy(), requires_grad=True) for a in (x, *vectors[:2])
+    # In double precision: torch's own float32 has lost 2e-3 here.
+    leaf, gamma, beta, mean, var = (
+        torch.tensor(a.astype(float, "C")) for a in (x, *vectors)
     )
-    mean, var = (torch.tensor(a.copy()) for a in vectors[2:])
+    for a in (leaf, gamma, beta):
+        a.requires_grad_()
     expected = theirs(leaf, (gamma, beta, mean, var), settings | momentum)
     dy = rng.standard_normal(x.shape).astype(dtype)
-    expected.backward(torch.tensor(dy))
+    expected.backward(torch.tensor(dy.astype(float)))
     ours = [
         *batch_norm(x, *vectors, **settings, **momentum),
         *batch_norm_backward(dy, x, vectors[0], *vectors[2:], **settings),
     ]
     truths = [expected.detach(), mean, var, leaf.grad, gamma.grad, beta.grad]
     for a, truth in zip(ours, truths, strict=True):
-        assert a.dtype == dtype
-        assert a.shape == tuple(truth.shape)
         size = max(1, np.abs(truth.numpy()).max(initial=0))
-        np.testing.assert_allclose(a, truth, tolerance, tolerance * size)
+        assert a.dtype == dtype
+        close(a.astype(float), truth, tolerance, size)
         assert not any(np.shares_memory(a, given) for given in (x, *vectors))
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", [(6, 3), (2, 3, 4, 5)])
-def test_gradients_equal_finite_differences(training, shape):
-    rng = np.random.default_rng(0)
-    gamma, beta, mean = rng.standard_normal((3, 3))
-    var = rng.uniform(1, 2, 3)
-    arrays = [rng.standard_normal(shape), gamma, beta]
-    dy = rng.standard_normal(shape)
-    gradients = batch_norm_backward(
-        dy, arrays[0], gamma, mean, var, training=training
+def test_many_float32_samples_keep_their_mean_and_variance():
+    x = np.random.default_rng(0).random((300_000, 2), np.float32) + 100
+    one, zero = np.ones(2, np.float32), np.zeros(2, np.float32)
+    y, mean, var = batch_norm(
+        x, one, zero, zero, one, training=True, momentum=1
     )
-    for i, gradient in enumerate(gradients):
-        step = rng.standard_normal(arrays[i].shape) * 1e-4
-
-        def loss(sign, i=i, step=step):
-            moved = list(arrays)
-            moved[i] = arrays[i] + sign * step
-            y, *_ = batch_norm(*moved, mean, var, training=training)
-            return np.sum(dy * y)
-
-        slope = (loss(1) - loss(-1)) / 2
-        assert slope == pytest.approx(np.sum(gradient * step), abs=1e-10)
+    exact = np.float64(x)
+    close(mean, exact.mean(0).astype(np.float32), 3e-7)
+    close(var, exact.var(0, ddof=1).astype(np.float32), 3e-7)
+    exact = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+    close(y, exact.astype(np.float32), 3e-7)
+    dy = np.ones_like(x)
+    _, _, dbeta = batch_norm_backward(dy, x, one, zero, one, training=True)
+    assert (dbeta == 300_000).all()
 
 
 def test_training_leaves_mean_zero_and_variance_one_in_each_channel():
@@ -128,9 +122,24 @@ X, C = np.ones((4, 3, 2, 2)), np.ones(3)
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"x": [1.0]}, TypeError, "`x` is a list; it must be a NumPy array"),
+        (
+            {"x": [1.0]},
+            TypeError,
+            "`x` is a list; it must be a plain NumPy array",
+        ),
         ({"x": X.astype(int)}, TypeError, "`x` holds int64; it must hold"),
-        ({"gamma": [1.0]}, TypeError, "`gamma` is a list; it must be a NumPy"),
+        ({"x": np.ma.array(X)}, TypeError, "`x` is a MaskedArray; it must be"),
+        (
+            {"gamma": np.float16(C)},
+            TypeError,
+            "`gamma` holds float16; it must hold float32 or float64, in native "
+            "byte order",
+        ),
+        (
+            {"gamma": [1.0]},
+            TypeError,
+            "`gamma` is a list; it must be a plain NumPy",
+        ),
         (
             {"running_mean": np.float32(C)},
             TypeError,
@@ -166,7 +175,11 @@ X, C = np.ones((4, 3, 2, 2)), np.ones(3)
         ({"beta": C[:2]}, ValueError, "`beta` has shape (2,); it must be"),
         ({"momentum": 1.5}, ValueError, "`momentum=1.5` must lie between 0"),
         ({"momentum": -0.1}, ValueError, "`momentum=-0.1` must lie between"),
-        ({"dy": [1.0]}, TypeError, "`dy` is a list; it must be a NumPy array"),
+        (
+            {"dy": [1.0]},
+            TypeError,
+            "`dy` is a list; it must be a plain NumPy array",
+        ),
         ({"dy": np.float32(X)}, TypeError, "`dy` holds float32; it must hold"),
         (
             {"dy": X[:1]},

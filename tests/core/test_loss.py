@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from agree import close
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snippets.core import loss
 
 TYPES = pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(np.float64, 1e-10), (np.float32, 1e-4)]
+    ("dtype", "tolerance"), [(np.float64, 1.6e-15), (np.float32, 7e-7)]
 )
 
 
@@ -34,9 +35,8 @@ def test_cross_entropy_and_its_gradient_equal_torch(
     expected.backward()
     ours = loss.cross_entropy(logits, labels)
     gradient = loss.cross_entropy_backward(logits, labels)
-    assert ours.dtype == gradient.dtype == dtype
-    np.testing.assert_allclose(ours, expected.item(), tolerance, tolerance)
-    np.testing.assert_allclose(gradient, leaf.grad, tolerance, tolerance)
+    close(ours, expected, tolerance)
+    close(gradient, leaf.grad, tolerance)
 
 
 @TYPES
@@ -48,33 +48,15 @@ def test_mean_squared_error_and_its_gradient_equal_torch(
     dtype, tolerance, shape, seed
 ):
     rng = np.random.default_rng(seed)
-    y, target = rng.standard_normal((2, *shape, 1)).astype(dtype)
+    y, target = rng.standard_normal((2, *shape)).astype(dtype)
+    y, target = np.asarray(y), np.asarray(target)  # of no axes, too
     leaf = torch.tensor(y, requires_grad=True)
     expected = F.mse_loss(leaf, torch.tensor(target))
     expected.backward()
     ours = loss.mean_squared_error(y, target)
     gradient = loss.mean_squared_error_backward(y, target)
-    assert ours.dtype == gradient.dtype == dtype
-    np.testing.assert_allclose(ours, expected.item(), tolerance, tolerance)
-    np.testing.assert_allclose(gradient, leaf.grad, tolerance, tolerance)
-
-
-def test_gradients_equal_finite_differences():
-    rng = np.random.default_rng(0)
-    x, target = rng.standard_normal((2, 6, 4))
-    step = rng.standard_normal((6, 4)) * 1e-4
-    labels = rng.integers(0, 4, 6)
-    for function, backward, truth in (
-        (loss.cross_entropy, loss.cross_entropy_backward, labels),
-        (
-            loss.mean_squared_error,
-            loss.mean_squared_error_backward,
-            target,
-        ),
-    ):
-        slope = (function(x + step, truth) - function(x - step, truth)) / 2
-        expected = np.sum(backward(x, truth) * step)
-        assert slope == pytest.approx(expected, abs=1e-11)
+    close(ours, expected, tolerance)
+    close(gradient, leaf.grad, tolerance)
 
 
 def test_loss_of_no_knowledge_is_the_logarithm_of_the_classes():
@@ -88,7 +70,7 @@ X, LABELS = np.ones((3, 4)), np.array([0, 1, 3])
 @pytest.mark.parametrize(
     ("logits", "labels", "error", "message"),
     [
-        ([1.0], LABELS, TypeError, "`logits` is a list; it must be a NumPy"),
+        ([1.0], LABELS, TypeError, "`logits` is a list; it must be a plain"),
         (X.astype(int), LABELS, TypeError, "`logits` holds int64; it must"),
         (
             X[0],
@@ -97,8 +79,11 @@ X, LABELS = np.ones((3, 4)), np.array([0, 1, 3])
             "`logits` has shape (4,); it must be (n, classes)",
         ),
         (X[:, :0], LABELS, ValueError, "`logits` has shape (3, 0); it must"),
-        (X, [0, 1, 3], TypeError, "`labels` is a list; it must be a NumPy"),
+        (X, [0, 1, 3], TypeError, "`labels` is a list; it must be a plain"),
         (X, LABELS * 1.0, TypeError, "`labels` holds float64; it must hold"),
+        (np.float16(X), LABELS, TypeError, "`logits` holds float16; it must"),
+        (X, LABELS.astype("m8[s]"), TypeError, "`labels` holds timedelta64[s]"),
+        (X, np.ma.array(LABELS), TypeError, "`labels` is a MaskedArray; it mu"),
         (X, LABELS > 0, TypeError, "`labels` holds bool; it must hold"),
         (
             X,
@@ -125,10 +110,22 @@ def test_bad_logits_and_labels_are_named(logits, labels, error, message):
 @pytest.mark.parametrize(
     ("y", "target", "error", "message"),
     [
-        ([1.0], X, TypeError, "`y` is a list; it must be a NumPy array"),
-        (X.astype(int), X, TypeError, "`y` holds int64; it must hold floats"),
-        (X, [1.0], TypeError, "`target` is a list; it must be a NumPy array"),
-        (X, X > 0, TypeError, "`target` holds bool; it must hold floats"),
+        ([1.0], X, TypeError, "`y` is a list; it must be a plain NumPy array"),
+        (
+            X.astype(int),
+            X,
+            TypeError,
+            "`y` holds int64; it must hold float32 or",
+        ),
+        (
+            X,
+            [1.0],
+            TypeError,
+            "`target` is a list; it must be a plain NumPy array",
+        ),
+        (np.float16(X), X, TypeError, "`y` holds float16; it must hold floa"),
+        (X, np.ma.array(X), TypeError, "`target` is a MaskedArray; it must"),
+        (X, X > 0, TypeError, "`target` holds bool; it must hold float32 or"),
         (
             X,
             np.float32(X),

@@ -157,6 +157,22 @@ def test_the_copy_button_copies_the_block(open_page: Any, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+def test_each_listing_has_a_button_that_copies_this_listing(
+    open_page: Any, prefix: str
+) -> None:
+    page, _ = open_page(prefix + "labs/lenet-digits/")
+    pairs = page.evaluate(
+        """() => [...document.querySelectorAll('article .highlight pre')].map(
+          pre => [...pre.querySelectorAll('button[title]')].map(button => {
+            const target = button.dataset.clipboardTarget;
+            return document.querySelector(target).closest('pre') === pre;
+          }))"""
+    )
+    assert len(pairs) > 10
+    assert pairs == [[True]] * len(pairs)
+
+
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
 def test_the_line_to_install_is_copied_whole(
     open_page: Any, prefix: str
 ) -> None:
@@ -260,7 +276,7 @@ def test_colours_can_be_switched_and_are_remembered(open_page: Any) -> None:
     page, _ = open_page("networks/lenet/")
     seen = set()
     for _ in range(3):
-        page.locator("form[data-md-component=palette] label:visible").click()
+        page.locator("form.colours label:visible").click()
         page.wait_for_timeout(100)
         chosen = page.evaluate(
             "document.body.getAttribute('data-md-color-scheme')"
@@ -277,7 +293,7 @@ def test_colours_survive_the_change_of_language(
 ) -> None:
     chosen = "document.body.getAttribute('data-md-color-scheme')"
     page, troubles = open_page("networks/lenet/", scheme="light")
-    switch = page.locator("form[data-md-component=palette] label:visible")
+    switch = page.locator("form.colours label:visible")
     while page.evaluate(chosen) != "slate":
         switch.click()
         page.wait_for_timeout(100)
@@ -334,7 +350,7 @@ def test_nothing_is_printed_that_is_there_to_be_clicked(
     shown = page.evaluate(
         """() => [...document.querySelectorAll(
           'header, nav, footer, button, input, .md-skip, .md-top, .headerlink, '
-          + '.md-sidebar, .md-tabs, .md-clipboard, .md-code__nav, .install, '
+          + '.md-sidebar, .md-tabs, .md-clipboard, .md-code__button, .install, '
           + '.md-search, .language-switch, .md-content__button'
         )].filter(e => e.checkVisibility() && e.getClientRects().length)
           .map(e => e.outerHTML.slice(0, 80))"""
@@ -380,3 +396,30 @@ def test_a_page_reads_well_without_script(browser: Any, address: str) -> None:
     assert page.locator("article svg.figure").count() >= 3
     assert page.locator("article math").first.is_visible()
     context.close()
+
+
+def test_a_dark_system_gets_a_dark_page_before_the_theme_runs(
+    browser: Any, address: str
+) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.route("**/bundle.*.js", lambda route: route.abort())
+    page.goto(address)
+    chosen = "document.body.getAttribute('data-md-color-scheme')"
+    assert page.evaluate(chosen) == "slate"
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{chosen} === 'default'")
+    context.close()
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_an_anchor_far_down_is_met_though_what_is_above_is_not_drawn(
+    open_page: Any, viewport: dict[str, int]
+) -> None:
+    page, _ = open_page("concepts/convolution/#pitfalls", viewport=viewport)
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(500)
+    top = page.evaluate(
+        "document.getElementById('pitfalls').getBoundingClientRect().top"
+    )
+    assert 0 <= top < 150

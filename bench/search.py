@@ -7,48 +7,24 @@ Lighthouse imitates it: four times slower, 1.6 Mbit/s, 150 ms away.
 """
 
 import contextlib
-import functools
 import gzip
-import io
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from tests.website.conftest import BROWSERS  # noqa: E402
+import browsing  # noqa: E402
 from tests.website.searching import find, open_search, score  # noqa: E402
 
 FIRST = {"zh": "卷积核", "en": "kernel"}
 ROW = "{:<10}{:>8}{:>8}{:>10}{:>12}{:>9}{:>9}{:>9}{:>9}"
-
-
-class Compressed(SimpleHTTPRequestHandler):
-    """Serve as the hosts of static pages do."""
-
-    def send_head(self) -> Any:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file() or path.suffix not in (".js", ".json"):
-            return super().send_head()
-        body = gzip.compress(path.read_bytes())
-        self.send_response(200)
-        self.send_header("Content-Type", self.guess_type(str(path)))
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        return io.BytesIO(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @contextlib.contextmanager
@@ -100,29 +76,20 @@ def weight(chromium: Any, url: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        print(f"no browser found ({', '.join(BROWSERS)}): nothing asked")
+    if browsing.find() is None:
+        print(f"{browsing.MISSING}: nothing asked")
         return
-    from playwright.sync_api import sync_playwright
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        sync_playwright() as playwright,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "mkdocs", "build", "-q", "-d", folder],
             cwd=ROOT,
             env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
             check=True,
         )
-        handler = functools.partial(Compressed, directory=folder)
-        chromium = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu"]
-        )
-        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            base = f"http://127.0.0.1:{server.server_port}/"
+        with (
+            browsing.chromium() as chromium,
+            browsing.served(Path(folder)) as base,
+        ):
             print(
                 ROW.format(
                     "language",
@@ -165,8 +132,6 @@ def main() -> None:
                 *(line.replace(base, "") for line in later),
                 sep="\n  ",
             )
-            server.shutdown()
-        chromium.close()
 
 
 if __name__ == "__main__":

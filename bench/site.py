@@ -1,38 +1,73 @@
-"""Time the build and weigh the pages.
+"""Time the build, measure the pages, and have Lighthouse judge them.
 
 Prints how long a build takes without and with what is known from before, how
-soon a saved change of prose shows in a browser, and what a first visit of each
-kind of page fetches.
+soon a saved change of prose shows in a browser, how high each page is and what
+it is filled with, what a first visit fetches, and Lighthouse's scores. A `!`
+marks what misses its limit.
 """
 
-import functools
 import gzip
+import json
 import os
 import shutil
-import socket
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import browsing  # noqa: E402
+
 KINDS = {
     "home": "",
     "concept": "concepts/convolution/",
     "network": "networks/lenet/",
     "lab": "labs/lenet-digits/",
-    "table": "claims/",
 }
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-)
+TOPICS = ("concepts/", "modules/", "networks/")
+HEIGHT, CODE, FIGURES = 12_000, 35, 20  # px; % of the height
+HTML, HOME = 60_000, 15_000  # bytes, compressed
+LIGHTHOUSE = "lighthouse@12"  # scores of other versions are not comparable
+SCORES = {
+    "performance": 95,
+    "accessibility": 100,
+    "best-practices": 100,
+    "seo": 100,
+}
+RUNS = 3
+
+# Shares of the page's height: each piece counts once, for its outermost kind.
+MEASURE = """() => {
+  const kinds = {
+    figures: '.drawing, figcaption, article img, [data-explorer], svg.figure',
+    code: '.highlight, pre',
+    tables: 'table, .md-typeset__scrollwrap',
+    prose: 'p, ul, ol, dl, h1, h2, h3, h4, .formula, .admonition, summary',
+  };
+  const all = Object.values(kinds).join();
+  const heights = {figures: 0, code: 0, tables: 0, prose: 0};
+  const visit = element => {
+    for (const child of element.children) {
+      const explorer = child.localName.endsWith('-explorer');
+      const kind = explorer ? 'figures'
+        : Object.keys(kinds).find(kind => child.matches(kinds[kind]));
+      const box = child.getBoundingClientRect();
+      if (!child.checkVisibility() || box.width < 2) continue;
+      const mixed = kind == 'prose' && child.querySelector(
+        [kinds.figures, kinds.code, kinds.tables].join());
+      if (kind && !mixed) heights[kind] += box.height;
+      else visit(child);
+    }
+  };
+  visit(document.querySelector('article'));
+  heights.page = document.documentElement.scrollHeight;
+  return heights;
+}"""
 
 
 def build(site: Path, cache: Path) -> float:
@@ -53,45 +88,134 @@ def build(site: Path, cache: Path) -> float:
 def row(*cells: object) -> None:
     print(
         "".join(
-            f"{cell!s:>14}" if n else f"{cell!s:<44}"
+            f"{cell!s:>15}" if n else f"{cell!s:<36}"
             for n, cell in enumerate(cells)
         )
     )
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+def limited(value: float, limit: float, *, least: bool = False) -> str:
+    """Return a number as text, with a `!` where it misses its limit."""
+    missed = value < limit if least else value > limit
+    return f"{'! ' if missed else ''}{value:,.0f}"
 
 
-def weigh(site: Path, chromium: Any) -> None:
-    """Print the bytes of each kind of page, plain and compressed."""
-    row("first visit of a page, kB", "HTML", "gzip", "all", "gzip", "requests")
-    handler = functools.partial(Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_port}/"
-        for language, prefix in (("zh", ""), ("en", "en/")):
-            for kind, path in KINDS.items():
-                bodies: list[bytes] = []
-                context = chromium.new_context()
-                page = context.new_page()
-                page.on(
-                    "response", lambda r, seen=bodies: seen.append(r.body())
-                )
-                page.goto(base + prefix + path)
-                page.wait_for_load_state("networkidle")
-                html = (site / prefix / path / "index.html").read_bytes()
-                context.close()
+def pages(site: Path) -> list[str]:
+    """List the addresses of all pages, relative to the site."""
+    return [
+        path.relative_to(site).as_posix().removesuffix("index.html")
+        for path in sorted(site.rglob("index.html"))
+    ]
+
+
+def measure(site: Path, base: str, chromium: Any) -> None:
+    """Print how high each page is, and what it is filled with."""
+    row(
+        "at a width of 1360 px",
+        *("height", "prose %", "code %", "figures %", "tables %"),
+    )
+    page = chromium.new_page(viewport={"width": 1360, "height": 900})
+    for path in pages(site):
+        page.goto(base + path)
+        page.wait_for_load_state("networkidle")
+        # Else what is far from the window has a height that is guessed.
+        page.add_style_tag(content="* {content-visibility: visible !important}")
+        heights = page.evaluate(MEASURE)
+        share = {k: 100 * v / heights["page"] for k, v in heights.items()}
+        topic = path.removeprefix("en/").startswith(TOPICS)
+        far = float("inf")
+        row(
+            f"  /{path}",
+            limited(heights["page"], HEIGHT if topic else far),
+            limited(share["prose"], far),
+            limited(share["code"], CODE if topic else far),
+            limited(share["figures"], FIGURES if topic else 0, least=True),
+            limited(share["tables"], far),
+        )
+    page.close()
+    print(
+        f"  limits of topics: {HEIGHT:,} px, code {CODE} %, "
+        f"figures at least {FIGURES} %"
+    )
+
+
+def weigh(site: Path, base: str, chromium: Any) -> None:
+    """Print the bytes of each page, and of all that its first visit fetches."""
+    row("first visit, bytes", "HTML", "gzip", "all", "gzip", "requests")
+    for path in pages(site):
+        bodies: list[bytes] = []
+        context = chromium.new_context()
+        page = context.new_page()
+        page.on("response", lambda r, seen=bodies: seen.append(r.body()))
+        page.goto(base + path)
+        page.wait_for_load_state("networkidle")
+        context.close()
+        html = (site / path / "index.html").read_bytes()
+        home = path in ("", "en/")
+        row(
+            f"  /{path}",
+            f"{len(html):,}",
+            limited(len(gzip.compress(html)), HOME if home else HTML),
+            f"{sum(map(len, bodies)):,}",
+            f"{sum(len(gzip.compress(b)) for b in bodies):,}",
+            len(bodies),
+        )
+    print(f"  limits, compressed: {HTML:,}; home {HOME:,}")
+
+
+def judge(base: str, browser: str) -> None:
+    """Print Lighthouse's scores as a phone of middling speed gets them."""
+    npm = shutil.which("npm")
+    if npm is None:
+        print("npm is not installed: no scores of Lighthouse")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        installed = subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", LIGHTHOUSE],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        if installed.returncode:
+            print(f"npm cannot install {LIGHTHOUSE}: no scores of Lighthouse")
+            print(installed.stderr.strip()[-500:])
+            return
+        row(f"Lighthouse, phone, median of {RUNS}", *SCORES, "each run")
+        for kind, path in KINDS.items():
+            for language, prefix in (("zh", ""), ("en", "en/")):
+                url = f"{base}{prefix}{path}"
+                runs = [_scores(folder, url, browser) for _ in range(RUNS)]
                 row(
                     f"  {kind} ({language})",
-                    f"{len(html) / 1000:.0f}",
-                    f"{len(gzip.compress(html)) / 1000:.0f}",
-                    f"{sum(map(len, bodies)) / 1000:.0f}",
-                    f"{sum(len(gzip.compress(b)) for b in bodies) / 1000:.0f}",
-                    len(bodies),
+                    *(
+                        limited(
+                            statistics.median(run[name] for run in runs),
+                            least,
+                            least=True,
+                        )
+                        for name, least in SCORES.items()
+                    ),
+                    "/".join(f"{run['performance']:.0f}" for run in runs),
                 )
-        server.shutdown()
+
+
+def _scores(folder: str, url: str, browser: str) -> dict[str, float]:
+    report = subprocess.run(
+        [
+            "node",
+            f"{folder}/node_modules/lighthouse/cli/index.js",
+            url,
+            "--quiet",
+            "--output=json",
+            f"--only-categories={','.join(SCORES)}",
+            f"--chrome-flags=--headless=new {' '.join(browsing.FLAGS)}",
+        ],
+        env=os.environ | {"CHROME_PATH": browser},
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    found = json.loads(report)["categories"]
+    return {name: 100 * found[name]["score"] for name in SCORES}
 
 
 def change_prose(cache: Path, chromium: Any) -> float:
@@ -104,9 +228,7 @@ def change_prose(cache: Path, chromium: Any) -> float:
         for name in filter(None, tracked.split("\0")):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = browsing.free_port()
         with (Path(folder) / "log").open("wb") as log:
             server = subprocess.Popen(
                 [
@@ -162,29 +284,23 @@ def main() -> None:
         )
         warm = sorted(build(site, cache) for _ in range(3))[1]
         row("  all known", f"{warm:.1f}", "< 6")
-        found = next(filter(None, map(shutil.which, BROWSERS)), None)
+        found = browsing.find()
         if found is None:
-            print(f"no browser found ({', '.join(BROWSERS)}): nothing weighed")
+            print(f"{browsing.MISSING}: nothing measured")
             return
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(
-                executable_path=found,
-                args=[
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    "--disable-background-networking",
-                ],
-            )
+        with browsing.chromium() as chromium, browsing.served(site) as base:
             row(
                 "  saved prose until seen",
                 f"{change_prose(cache, chromium):.1f}",
                 "< 4",
             )
             print()
-            weigh(site, chromium)
-            chromium.close()
+            measure(site, base, chromium)
+            print()
+            weigh(site, base, chromium)
+        print()
+        with browsing.served(site) as base:
+            judge(base, found)
 
 
 if __name__ == "__main__":

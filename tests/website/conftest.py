@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import browsing
 import pytest
+
+import browsing
 
 ROOT = Path(__file__).parents[2]
 

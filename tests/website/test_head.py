@@ -13,7 +13,9 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from .conftest import Project, free_port
+import browsing
+
+from .conftest import Project
 from .test_pages import PAGES
 from .test_site import built, pages
 
@@ -158,7 +160,7 @@ def published(
     servers = []
 
     def publish() -> str:
-        port = free_port()
+        port = browsing.free_port()
         start = f"http://127.0.0.1:{port}/notes/"
         monkeypatch.setenv("SITE_URL", start)
         made = project.build()

@@ -11,6 +11,9 @@ pytestmark = pytest.mark.xdist_group("site")
 OPEN = """() => {
   for (const folded of document.querySelectorAll('details'))
     folded.open = true;
+  const style = document.createElement('style');
+  style.textContent = '* { content-visibility: visible !important }';
+  document.head.append(style);
 }"""
 
 # Words, numbers and names whose characters do not stand on one line. Hanzi
@@ -53,7 +56,7 @@ BROKEN = r"""() => {
 SCROLLS = """() => [...document.querySelectorAll('.md-container *')]
   .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1
     && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)
-    && !e.matches('pre, pre > code, table, .md-typeset__scrollwrap'))
+    && !e.matches('pre, code, table, .md-typeset__scrollwrap'))
   .map(e => e.outerHTML.slice(0, 120))"""
 
 # A box that scrolls and that the keyboard cannot reach.
@@ -111,5 +114,13 @@ def test_nothing_scrolls_sideways_but_code_and_tables(
 def test_what_scrolls_sideways_takes_the_focus(
     phone: Any, address: str, paths: list[str]
 ) -> None:
-    found = on_every_page(phone, address, paths, UNREACHED)
-    assert {path: boxes for path, boxes in found.items() if boxes} == {}
+    for path in paths:
+        phone.goto(address + path)
+        # First as the page opens, what is far from the window included.
+        for prepare in ("() => {}", OPEN):
+            phone.evaluate(prepare)
+            for _ in range(40):
+                if not (boxes := phone.evaluate(UNREACHED)):
+                    break
+                phone.wait_for_timeout(250)
+            assert boxes == [], path

@@ -197,3 +197,32 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.css"):
         text = path.read_text("utf-8")
         assert not re.search(r"url\(['\"]?(https?:)?//", text), path
+
+
+def test_headings_of_tables_say_that_they_head_columns(site: Path) -> None:
+    seen = 0
+    for path, soup in pages(site):
+        for heading in soup.select("article th"):
+            assert heading["scope"] == "col", path
+            seen += 1
+    assert seen > 50
+
+
+def test_the_theme_finds_no_listing_to_measure(site: Path) -> None:
+    seen = 0
+    for path, soup in pages(site):
+        assert soup.select("pre > code") == [], path
+        seen += len(soup.select("pre > span > code"))
+    assert seen > 50
+
+
+def test_robots_are_told_of_both_sitemaps(site: Path) -> None:
+    lines = (site / "robots.txt").read_text("utf-8").splitlines()
+    assert lines[:2] == ["User-agent: *", "Allow: /"]
+    named = [x.split()[1] for x in lines if x.startswith("Sitemap: ")]
+    assert [urlsplit(url).path for url in named] == [
+        "/sitemap.xml",
+        "/en/sitemap.xml",
+    ]
+    for url in named:
+        assert (site / urlsplit(url).path.lstrip("/")).is_file()

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import browsing
+
 pytestmark = pytest.mark.xdist_group("site")
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
@@ -40,6 +42,13 @@ RUN = "() => axe.run({resultTypes: ['violations']})"
 
 
 @pytest.fixture(scope="module")
+def start(site: Path) -> Iterator[str]:
+    """Serve the site where its page for what is missing looks for styles."""
+    with browsing.served(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def page_as(browser: Any) -> Iterator[Callable[[str, str], Any]]:
     contexts = []
 
@@ -70,7 +79,7 @@ def violations(page: Any) -> list[str]:
 def test_axe_finds_no_violation_on_any_page(
     page_as: Callable[[str, str], Any],
     site: Path,
-    address: str,
+    start: str,
     way: str,
     scheme: str,
 ) -> None:
@@ -79,7 +88,7 @@ def test_axe_finds_no_violation_on_any_page(
     paths = sorted(path.relative_to(site) for path in site.rglob("*.html"))
     assert len(paths) > 10
     for path in paths:
-        page.goto(address + path.as_posix().removesuffix("index.html"))
+        page.goto(start + path.as_posix().removesuffix("index.html"))
         page.evaluate(PREPARE)
         if objections := violations(page):
             found[path.as_posix()] = objections
@@ -94,14 +103,14 @@ def test_axe_finds_no_violation_on_any_page(
 )
 def test_axe_finds_no_violation_in_what_the_header_opens(
     page_as: Callable[[str, str], Any],
-    address: str,
+    start: str,
     prefix: str,
     scheme: str,
     way: str,
     toggle: str,
 ) -> None:
     page = page_as(way, scheme)
-    page.goto(address + prefix)
+    page.goto(start + prefix)
     page.wait_for_load_state("networkidle")
     if toggle == "__search":
         if way == "phone":

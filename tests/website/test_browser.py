@@ -157,6 +157,22 @@ def test_the_copy_button_copies_the_block(open_page: Any, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
+def test_each_listing_has_a_button_that_copies_this_listing(
+    open_page: Any, prefix: str
+) -> None:
+    page, _ = open_page(prefix + "labs/lenet-digits/")
+    pairs = page.evaluate(
+        """() => [...document.querySelectorAll('article .highlight pre')].map(
+          pre => [...pre.querySelectorAll('button[title]')].map(button => {
+            const target = button.dataset.clipboardTarget;
+            return document.querySelector(target).closest('pre') === pre;
+          }))"""
+    )
+    assert len(pairs) > 10
+    assert pairs == [[True]] * len(pairs)
+
+
+@pytest.mark.parametrize("prefix", ["", "en/"], ids=["zh", "en"])
 def test_the_line_to_install_is_copied_whole(
     open_page: Any, prefix: str
 ) -> None:

@@ -24,6 +24,18 @@ if (missing && location.pathname.startsWith(`${__md_scope.pathname}en/`)) {
   missing.prepend(missing.querySelector('[lang="en"]'));
 }
 
+// Each listing has a button; the theme does what its attributes say.
+const copy = document.documentElement.lang === "zh" ? "复制代码" : "Copy this code";
+document.querySelectorAll("pre > span > code").forEach((code, n) => {
+  const button = document.createElement("button");
+  code.parentElement.id = `listing-${n}`;
+  button.className = "md-code__button";
+  button.title = copy;
+  button.dataset.mdType = "copy";
+  button.dataset.clipboardTarget = `#listing-${n}`;
+  code.closest("pre").prepend(button);
+});
+
 // What scrolls sideways takes the focus, so that arrow keys can scroll it.
 function admit(box) {
   if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;

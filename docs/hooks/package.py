@@ -12,9 +12,9 @@ from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
-from wheels import Wheel, WheelError
 
 from shared import cache, language, root, start, state, under_title
+from wheels import Wheel, WheelError
 
 INSTALL = {"zh": "运行本页代码：", "en": "To run this page’s code: "}
 COPY = {"zh": "复制", "en": "Copy"}

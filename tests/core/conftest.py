@@ -2,8 +2,9 @@ import os
 
 import pytest
 import torch
-from agree import WORST
 from hypothesis import settings
+
+from agree import WORST
 
 # Mutation testing asks for fewer: it runs the tests a thousand times.
 EXAMPLES = int(os.environ.get("MAX_EXAMPLES", "300"))

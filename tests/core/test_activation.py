@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import LAYOUTS, close, laid_out
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from agree import LAYOUTS, close, laid_out
 from snippets.core import activation
 
 NAMES = ["relu", "leaky_relu", "sigmoid", "tanh", "gelu"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import close
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agree import close
 from snippets.core.batchnorm import batch_norm, batch_norm_backward
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import LAYOUTS, close, laid_out
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agree import LAYOUTS, close, laid_out
 from snippets.core import conv, conv_transpose, depthwise
 
 # Relative to the sum of the sizes of all terms of a number.

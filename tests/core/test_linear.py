@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import close
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agree import close
 from snippets.core.linear import linear, linear_backward
 
 SIDES = st.integers(1, 5)

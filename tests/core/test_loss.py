@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import close
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agree import close
 from snippets.core import loss
 
 TYPES = pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import LAYOUTS, close, laid_out
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agree import LAYOUTS, close, laid_out
 from snippets.core import avg_pool, pool
 
 TOLERANCES = {np.float64: 1.4e-15, np.float32: 8e-7}

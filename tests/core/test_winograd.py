@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from agree import LAYOUTS, close, laid_out
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agree import LAYOUTS, close, laid_out
 from snippets.core import winograd
 from snippets.core.winograd import winograd_conv2d, winograd_conv2d_backward
 

@@ -2,6 +2,7 @@ import os
 import zipfile
 
 import pytest
+
 from wheels import Wheel, WheelError
 
 PYPROJECT = """

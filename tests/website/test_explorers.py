@@ -586,7 +586,8 @@ class TestControls:
     ) -> None:
         page = open_page("en/", "#settings")
         self.field(page, "stride").fill("3")
-        page.get_by_role("button", name="Copy", exact=True).click()
+        explorer = page.locator("conv-explorer")
+        explorer.get_by_role("button", name="Copy", exact=True).click()
         page.get_by_text("Copied").first.wait_for()
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied == page.inner_text("conv-explorer .explorer-call")
@@ -644,7 +645,8 @@ class TestAddress:
         page.locator("conv-explorer [data-at='1,1']").click()
         page.locator("a.language-switch").click()
         page.wait_for_url(
-            f"{address}en/{PAGE}?conv.padding=1&conv.stride=2&conv.at=1-1#use"
+            f"{address}en/{PAGE}?conv.padding=1&conv.stride=2&conv.at=1-1"
+            "#settings"
         )
         assert settings(page)["padding"] == 1
         assert settings(page)["stride"] == 2

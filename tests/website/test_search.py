@@ -120,7 +120,7 @@ def test_a_word_found_is_marked_on_its_page(page: Any, address: str) -> None:
     page.wait_for_url("**/concepts/convolution/**")
     marks = page.locator("article mark")
     marks.first.wait_for()
-    words = {text.lower() for text in marks.all_inner_texts()}
+    words = {text.lower() for text in marks.all_text_contents()}
     assert words <= {"cross", "correlation"}
     assert "correlation" in words
 

@@ -107,14 +107,16 @@ class Trace(TorchFunctionMode):
     Use as a context around the forward pass of a network in evaluation mode.
     A field is that of a position, so of all channels there together; where
     paths meet it spans what any of them sees. What is computed by a function
-    without a rule is unknown, and so is all that follows from it.
+    without a rule is unknown, and so is all that follows from it. So is all
+    once a pixel's value becomes a plain number or decides on a branch; `leak`
+    then names the function by which it did.
     Source: Araujo, Norris and Sim 2019, eq. 2 and sections on alignment.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.calling = ""  # the function under way
-        self._leaked = False  # whether pixels left as plain numbers
+        self.leak = ""  # the function by which pixels left as plain numbers
         self._notes: MutableMapping[Tensor, Note] = WeakIdKeyDictionary()
 
     def start(self, x: Tensor) -> None:
@@ -124,7 +126,7 @@ class Trace(TorchFunctionMode):
 
     def field(self, x: Tensor) -> Field | None:
         """Return what x sees, None where it is not known."""
-        if self._leaked:
+        if self.leak:
             return None
         if x not in self._notes:
             return ()
@@ -170,7 +172,8 @@ class Trace(TorchFunctionMode):
             field = _apply(self.calling, fields, result, args, kwargs)
             for y in _tensors(result):
                 self._note(y, field)
-            self._leaked |= self.calling in LEAKS
+            if self.calling in LEAKS and any(f != () for f in fields.values()):
+                self.leak = self.leak or self.calling
         self.calling = ""
         return result
 
@@ -204,7 +207,9 @@ def _apply(
         return None
     # A weight may see pixels too; the rules for layers do not ask it.
     others = [field for key, field in fields.items() if key not in seen]
-    return None if any(f != () for f in others) and rule != _keep else answer
+    if any(f != () for f in others) and rule not in (_keep, _nothing):
+        return None
+    return answer
 
 
 # --8<-- [end:trace]
@@ -425,6 +430,10 @@ def _keep(see: See, y: Tensor, input: Tensor, *_: Any, **__: Any) -> Field:
     return _union(see, y, [input])
 
 
+def _nothing(see: See, y: Tensor, *_: Any, **__: Any) -> Field:
+    return ()
+
+
 def _pointwise(see: See, y: Tensor, *args: Any, **kwargs: Any) -> Field:
     return _union(see, y, _tensors((args, kwargs)))
 
@@ -536,6 +545,22 @@ def _group_norm(
     see: See, y: Tensor, input: Tensor, *_: Any, **__: Any
 ) -> Field:
     return _mix(see(input), input, range(1, input.ndim))
+
+
+def _instance_norm(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Field:
+    mixed = range(2, input.ndim) if use_input_stats else ()
+    return _mix(see(input), input, mixed)
 
 
 def _batch_norm(
@@ -717,7 +742,11 @@ def _named(rule: Rule, names: str) -> dict[str, Rule]:
     return dict.fromkeys(names.split(), rule)
 
 
-LEAKS = {"item", "tolist", "numpy", "__float__", "__int__", "__array__"}
+LEAKS = {
+    *("item", "tolist", "numpy", "is_nonzero", "equal", "allclose"),
+    *("__bool__", "__int__", "__index__", "__float__", "__complex__"),
+    *("__array__", "__contains__"),
+}
 
 
 # --8<-- [start:rules]
@@ -728,7 +757,8 @@ RULES: dict[str, Rule] = {
     ),
     **_named(_linear, "linear"),
     **_named(_batch_norm, "batch_norm"),
-    **_named(_group_norm, "group_norm instance_norm"),
+    **_named(_group_norm, "group_norm"),
+    **_named(_instance_norm, "instance_norm"),
     **_named(_layer_norm, "layer_norm rms_norm"),
     **_named(_normalize, "normalize"),
     **_named(_softmax, "softmax log_softmax"),
@@ -744,11 +774,12 @@ RULES: dict[str, Rule] = {
     **_named(_swap, "transpose swapaxes"),
     **_named(_reshape, "flatten view reshape unflatten squeeze unsqueeze"),
     **_named(_pointwise, "prelu hardswish __rdiv__ __rtruediv__"),
+    **_named(_nothing, "zeros_like ones_like full_like new_zeros new_ones"),
     **_named(
         _keep,
         "contiguous clone detach to float double half bfloat16 type cpu cuda "
         "expand expand_as dropout dropout1d dropout2d dropout3d "
-        "local_response_norm channel_shuffle softsign tanhshrink logsigmoid",
+        "local_response_norm channel_shuffle softsign tanhshrink log_sigmoid",
     ),
 }
 for _n in (1, 2, 3):

@@ -176,7 +176,11 @@ SEEN = {
         nn.Hardswish(),
         nn.ELU(inplace=True),
         nn.Mish(),
+        nn.LogSigmoid(),
+        nn.Tanhshrink(),
+        nn.Softsign(),
         nn.BatchNorm2d(2),
+        nn.InstanceNorm2d(2, track_running_stats=True),
         nn.LocalResponseNorm(2),
         nn.Dropout2d(),
         nn.Softmax(dim=1),
@@ -330,6 +334,31 @@ def test_what_no_rule_covers_is_unknown_with_all_that_follows(function):
     trace, y = run(net, 1, 2, 10, 10)
     assert trace.field(y) is None
     assert trace.size(y) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x, a: a(x) * (1.0 if x.amax() > 0.5 else 0.5), "__bool__"),
+        (lambda x, a: a(x) * [1, 2][(x.amax() > 9).long()], "__index__"),
+        (lambda x, a: a(x) if 0.5 in x else 2 * a(x), "__contains__"),
+        (lambda x, a: a(x) * (2 if x.equal(x.relu()) else 1), "equal"),
+        (lambda x, a: a(x) * (1 + x.argmax().item()), "item"),
+    ],
+)
+def test_all_is_unknown_once_a_pixel_decides_on_a_branch(function, name):
+    trace, y = run(Call(function, conv()), 1, 2, 10, 10)
+    assert trace.size(y) is None
+    assert trace.leak == name
+
+
+def test_branch_on_constants_leaves_the_field_known():
+    def forward(x, a):
+        return a(x) if torch.zeros_like(x).sum() < len(x) else x
+
+    trace, y = run(Call(forward, conv()), 1, 2, 10, 10)
+    assert trace.size(y) == (3, 3)
+    assert not trace.leak
 
 
 def test_image_without_a_batch_is_unknown():

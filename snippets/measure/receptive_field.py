@@ -180,7 +180,7 @@ class _NoChoice(TorchFunctionMode):
             return self._choose(name, func, args, kwargs)
         result = func(*args, **kwargs)
         made = _tensors(result)
-        if name in NO_VALUE:
+        if name in NO_VALUE and len(inputs) == 1:
             return result
         if name in LIKE_OTHER:
             inputs = inputs[:1]

@@ -319,6 +319,7 @@ def test_model_that_cannot_be_measured_is_refused():
         receptive_field(Call(lambda x: (x, x)), (2, 9, 9))
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 @pytest.mark.parametrize(
     ("function", "name"),
     [
@@ -345,6 +346,10 @@ def test_model_that_cannot_be_measured_is_refused():
         (lambda x, a: x.index_put_((a(x) > 0,), x.sum()), "index_put"),
         (lambda x, a: [x := x * 1, x.__setitem__(a(x) > 0, 0)][0], "setitem"),
         (lambda x, a: x + a(x).gt_(0), "add"),
+        (
+            lambda x, a: x + torch.ones(1).new_tensor([a(x).amax()]),
+            "new_tensor",
+        ),
         (lambda x, a: x + torch.no_grad()(a)(x), "conv2d"),
     ],
 )

@@ -70,14 +70,17 @@ class Axis:
         seen = [self.at(i) for i in range(min(n, len(self.spans)))]
         return max(stop - start for start, stop in seen)
 
-    def slide(self, windows: Iterable[Span], step: int) -> "Axis":
+    def slide(self, windows: Iterable[Span], step: int, gap: int = 1) -> "Axis":
         """Let output i see the positions of window i, ends included.
 
         After the last window they repeat, moved by `step`: one window
         (-padding, -padding + kernel_size - 1) is a convolution of that stride.
+        `gap` is that from one position to the next within a window.
         """
         windows = tuple(windows)
         if self.listed:
+            if gap > 1:
+                raise UnknownFieldError("the gaps may hold the joint")
             # From the last turn on all see the last position.
             free = len(self.spans) - 1 - min(first for first, _ in windows)
             return replace(
@@ -213,6 +216,13 @@ class Trace(TorchFunctionMode):
         return result
 
     def _note(self, x: Tensor, field: Field | None) -> None:
+        if field is not None:
+            field = tuple(
+                replace(axis, spans=axis.spans[: _count(axis, x)])
+                if axis.listed
+                else axis
+                for axis in field
+            )
         self._notes[x] = (field, _version(x))
 
 
@@ -317,7 +327,7 @@ def _windows(
 ) -> Field:
     settings = [_each(some, n) for some in (kernel, stride, padding, dilation)]
     return tuple(
-        axis.slide([(-p, -p + d * (k - 1))], s)
+        axis.slide([(-p, -p + d * (k - 1))], s, d)
         for axis, k, s, p, d in zip(_spatial(field, n), *settings, strict=True)
     )
 
@@ -347,7 +357,7 @@ def _conv_transpose(
 
     settings = [_each(some, n) for some in (stride, padding, dilation)]
     return tuple(
-        axis.slide(windows(k, s, p, d), 1)
+        axis.slide(windows(k, s, p, d), 1, d)
         for axis, k, s, p, d in zip(
             _spatial(see(input), n), weight.shape[2:], *settings, strict=True
         )
@@ -520,7 +530,8 @@ def _merge(axis: Axis, shape: Sequence[int], gone: set[int]) -> Axis:
         s = prod(sizes[-k:])
         axis = axis.slide([(0, s - 1)], s)
     elif all(mixed[:k]):
-        axis = axis.slide([(0, prod(sizes) - prod(sizes[k:]))], 1)
+        s = prod(sizes[k:])
+        axis = axis.slide([(0, prod(sizes) - s)], 1, s)
     else:
         raise UnknownFieldError("the middle of three dimensions is mixed")
     kept = zip(axis.dims, mixed, strict=True)
@@ -655,14 +666,15 @@ def _regroup(field: Field, old: Sequence[int], new: Sequence[int]) -> Field:
 
     Dimension 1 is that of channels: what merges into it, as when a map is
     flattened, every position sees from then on. Only tokens, of shape
-    (N, positions, C), keep theirs.
+    (N, positions, C), keep theirs, also where C is divided further.
     """
     field = tuple(_place(axis, old, new) for axis in field)
     first = 1 - len(new)
     dims = [dim for axis in field for dim in axis.dims]
     parts = [d for d in dims if isinstance(d, Part) and d.dim == first]
     positions = prod(part.size for part in parts)
-    if not parts or (len(new) == 3 and positions == new[1]):
+    tokens = len(new) == 3 or new[:2] == old[:2]
+    if not parts or (tokens and positions == new[1]):
         return field
     return tuple(_merge(axis, new, {first}) for axis in field)
 

@@ -196,6 +196,14 @@ SEEN = {
     "rolled": Call(
         lambda x, a, b: b(a(x).roll((3, -2), (2, -1))), conv(), conv(3, 2)
     ),
+    "rolled and cropped": Call(
+        lambda x, a, b: b(a(x).roll(3, 2)[:, :, 1:6]),
+        conv(),
+        conv(padding=1),
+    ),
+    "rolled, transposed": Call(
+        lambda x, a: a(x.roll(5, 2)), nn.ConvTranspose2d(2, 2, 4, 2, 1)
+    ),
     "rolled back": Call(
         lambda x, a: a(x).roll(3, 2).roll([-3, 1], [2, 1]), conv()
     ),
@@ -306,6 +314,12 @@ def test_what_looks_at_the_whole_map_sees_all_of_it(net):
         (lambda x, a: a(x).flatten(2).view(1, 2, 8, 10).amax(3), (3, 12)),
         (lambda x, a: a(x).flatten(2).view(1, 2, 8, 10).amax(2), (10, 3)),
         (lambda x, a: a(x).flatten(1), (10, 12)),
+        (
+            lambda x, a: (
+                a(x).flatten(2).transpose(1, 2).reshape(1, 80, 2, 1).sum(2)
+            ),
+            (3, 3),
+        ),
         (lambda x, a: a(x[:, :, 1:-1]).flatten(2).view(1, 2, 6, 10), (3, 3)),
         (lambda x, a: torch.cat([a(x), a(x)], 2).amax(2), (10, 3)),
         (lambda x, a: a(x).roll(1, 3).flatten(2), (3, 3)),
@@ -381,6 +395,10 @@ def through_view(x: Tensor, a: nn.Module) -> Tensor:
         lambda x, a: torch.stack([a(x), a(x).transpose(2, 3)], 2),
         lambda x, a: a(x).flatten(2) + a(x).transpose(2, 3).flatten(2),
         lambda x, a: a(x).flatten(2)[..., 1:],
+        lambda x, a: F.conv2d(
+            a(x).roll(3, 2), torch.ones(2, 2, 2, 1), dilation=2
+        ),
+        lambda x, a: a(x).roll(3, 2).unflatten(2, (2, 4)).amax(2),
         lambda x, a: a(x)[..., :6].flatten(2).unflatten(2, (12, 4)),
         lambda x, a: a(x).sort(2).values,
         lambda x, a: F.pad(a(x), (1, 1, 1, 1), mode="circular"),

@@ -781,23 +781,28 @@ def _apart(field: Field, x: Tensor, dim: int) -> Field:
 
 def _getitem(see: See, y: Tensor, input: Tensor, index: Any) -> Field:
     items = list(index) if isinstance(index, tuple) else [index]
-    if any(not isinstance(i, int | slice | Rest | None) for i in items):
-        raise UnknownFieldError("the index holds more than slices")
+    if any(not isinstance(i, int | slice | list | Rest | None) for i in items):
+        raise UnknownFieldError("the index holds more than slices and lists")
+    chosen = [item for item in items if isinstance(item, list)]
+    if len(chosen) + any(isinstance(item, int) for item in items) > 1 or any(
+        not isinstance(i, int) for item in chosen for i in item
+    ):
+        raise UnknownFieldError("the lists move dimensions")
     if Ellipsis not in items:
         items.append(Ellipsis)
-    given = sum(isinstance(item, int | slice) for item in items)
+    given = sum(isinstance(item, int | slice | list) for item in items)
     place = items.index(Ellipsis)
     items[place : place + 1] = [slice(None)] * (input.ndim - given)
     slices = [item for item in items if item is not None]
     kept = [item for item in items if not isinstance(item, int)]
     places = [i - y.ndim for i, item in enumerate(kept) if item is not None]
-    sliced = [i for i, item in enumerate(slices) if isinstance(item, slice)]
+    sliced = [i for i, item in enumerate(slices) if not isinstance(item, int)]
     moves = {i - input.ndim: to for i, to in zip(sliced, places, strict=True)}
 
     def cut(axis: Axis) -> Axis:
         dim = _only(axis)
-        if dim not in moves:
-            raise UnknownFieldError("one position is picked")
+        if not isinstance(slices[dim], slice):
+            raise UnknownFieldError("positions are picked")
         start, _, step = slices[dim].indices(input.shape[dim])
         axis = axis.slide([(start, start)], step)
         return replace(axis, dims=(moves[dim],))

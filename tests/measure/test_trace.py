@@ -169,6 +169,9 @@ SEEN = {
         nn.LayerNorm(2),
         conv(),
     ),
+    "some channels": Call(
+        lambda x, a, b: b(a(x)[:, [3, 0], 1:]), conv(cout=4), conv()
+    ),
     "split": Call(
         lambda x, a, b: torch.cat([b(half) for half in a(x).chunk(2, 1)], 1),
         conv(cout=4),
@@ -407,6 +410,8 @@ def through_view(x: Tensor, a: nn.Module) -> Tensor:
         lambda x, a: a(x) / a(x).amax().item(),
         lambda x, a: a(x)[:, :, [0, 5, 1]],
         lambda x, a: a(x)[:, :, 3],
+        lambda x, a: a(x)[:, [[0, 1], [1, 0]]],
+        lambda x, a: a(x)[0, :, :, [0, 1]],
         lambda x, a: a(x) + a(x).transpose(2, 3),
         lambda x, a: a(x) + F.interpolate(a(x)[..., ::2, ::2], size=8)[..., :1],
         lambda x, a: F.softmax(a(x), 2) @ a(x),

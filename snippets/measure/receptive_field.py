@@ -1,6 +1,6 @@
 """Find by gradient which pixels a unit of a network depends on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakIdKeyDictionary
 
 
 # --8<-- [start:box]
@@ -50,15 +52,19 @@ def receptive_field(
     pixels do not matter. Only a choice would stop it: ReLU and its like and
     max pooling therefore pass a gradient of 0 to all that they look at. A
     neighbour in bilinear interpolation counts even where its weight is 0.
+    What the network detaches counts for nothing.
     Raises ValueError for a layer or unit that does not exist or depends on no
-    pixel and for choices it cannot open (dilated max pooling, sorting);
-    TypeError for a model or an output of the wrong type.
+    pixel, for choices it cannot open (dilated max pooling, sorting) and for
+    functions through which no gradient goes (signs, rounding, comparisons
+    unless `where` or `masked_fill` takes them); TypeError for a model or an
+    output of the wrong type.
     """
     copy = _copy(model).to("cpu", torch.float64)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(_shape(input_shape), generator=generator).double()
-    with _NoChoice():
+    with _NoChoice() as no_choice:
         y = _output(copy, x.requires_grad_(), layer)
+    no_choice.check("returns", y)
     seen = _gradient(x, y, unit, channel, torch.nan).isnan()[0].any(dim=0)
     if not seen.any():
         raise ValueError("the unit depends on no pixel")
@@ -132,7 +138,23 @@ class _NoChoice(TorchFunctionMode):
     """Let functions that choose send a gradient to all that they look at.
 
     Added to their result is zero times all of it: it stays what it is.
+    A function through which no gradient goes is refused, as what it looks at
+    would be missed; a comparison only if it is not there to choose.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # What choices return without a gradient; for comparisons with zero
+        # times all that they look at.
+        self._cut: MutableMapping[Tensor, Tensor | None] = WeakIdKeyDictionary()
+
+    def check(self, verb: str, *values: Any) -> None:
+        """Refuse the result of a comparison or the place of a maximum."""
+        if any(x in self._cut for x in _tensors(values)):
+            raise ValueError(
+                f"`model` {verb} the result of a comparison or the place of "
+                "a maximum, through which no gradient goes"
+            )
 
     def __torch_function__(
         self,
@@ -142,30 +164,77 @@ class _NoChoice(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "").strip("_")
-        name = name.removesuffix("_with_indices")
-        if name not in LOOKS_AT:
+        inputs = _tensors((args, kwargs))
+        if not any(x.requires_grad or x in self._cut for x in inputs):
             return func(*args, **kwargs)
-        if (looks_at := LOOKS_AT[name]) is None:
+        full_name = getattr(func, "__name__", "")
+        name = full_name.strip("_").removesuffix("_with_indices")
+        if name in COMPARISONS:
+            all_of_it = 0 * _all(*self._open((args, kwargs)))
+            result = func(*args, **kwargs)
+            self._cut[result] = all_of_it
+            return result
+        if name in LOOKS_AT:
+            if name not in ("where", "masked_fill"):
+                self.check(f"gives to {name}", inputs)
+            return self._choose(name, func, args, kwargs)
+        result = func(*args, **kwargs)
+        made = _tensors(result)
+        if name in NO_VALUE and len(inputs) == 1:
+            return result
+        if name in LIKE_OTHER:
+            inputs = inputs[:1]
+        if made or result is None or full_name in LEAKS:
+            self.check(f"gives to {name}", inputs)
+        lost = made and not any(y.requires_grad for y in made)
+        if (
+            full_name in LEAKS
+            or name in NO_GRADIENT
+            or kwargs.get("rounding_mode")
+            or (lost and any(x.requires_grad for x in inputs))
+        ):
+            raise ValueError(
+                f"`model` calls {name}, through which no gradient goes"
+            )
+        return result
+
+    def _choose(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        looks_at = LOOKS_AT[name]
+        if looks_at is None or (name == "where" and len((*args, *kwargs)) == 1):
             raise ValueError(f"`model` calls {name}, which chooses for itself")
-        x, *rest = args or (kwargs.pop("input"),)
-        all_of_it = 0 * looks_at(x, *rest, **kwargs)
+        args = args or (kwargs.pop("input"),)
+        x, *rest = args
+        all_of_it = 0 * looks_at(*self._open(args), **self._open(kwargs))
         result = func(x.clone(), *rest, **kwargs)  # which may write to it
         if isinstance(result, Tensor):
             return result + all_of_it
+        self._cut[result[1]] = None
         return type(result)((result[0] + all_of_it, result[1]))
 
+    def _open(self, values: Any) -> Any:
+        """Put in place of comparisons what they look at."""
 
-def _itself(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return x
+        def look(x: Tensor) -> Tensor:
+            seen = self._cut.get(x, x)
+            if seen is None:
+                self.check("chooses by", x)
+            return x if seen is None else seen
+
+        return tree_map_only(Tensor, look, values)
 
 
-def _both(x: Tensor, other: Tensor) -> Tensor:
-    return x + other
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _either(condition: Tensor, x: Any, other: Any) -> Any:
-    return condition + x + other
+def _all(*args: Any, **kwargs: Any) -> Any:
+    return sum(_tensors((args, kwargs)))
 
 
 def _row(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -202,15 +271,37 @@ def _named(rule: Rule | None, names: str) -> dict[str, Rule | None]:
     return dict.fromkeys(names.split(), rule)
 
 
+def _names(names: str) -> set[str]:
+    return set(names.split())
+
+
+COMPARISONS = _names(
+    "gt ge lt le eq ne greater greater_equal less less_equal not_equal isclose "
+    "isnan isinf isfinite logical_and logical_or logical_xor logical_not and "
+    "or xor invert"
+)
+NO_GRADIENT = _names(
+    "sign sgn angle copysign heaviside nextafter round floor ceil trunc fix "
+    "floor_divide floordiv rfloordiv bernoulli logcumsumexp"
+)
+LEAKS = _names(
+    "item tolist numpy is_nonzero equal allclose __bool__ __int__ __index__ "
+    "__float__ __complex__ __contains__ __array__"
+)
+NO_VALUE = _names(  # besides what is detached: only the shape is looked at
+    "detach get zeros_like ones_like empty_like full_like rand_like randn_like "
+    "randint_like new new_zeros new_ones new_empty new_full new_tensor"
+)
+LIKE_OTHER = _names("expand_as view_as reshape_as resize_as type_as to")
 LOOKS_AT: dict[str, Rule | None] = {  # None: it cannot be told
-    **_named(_itself, "relu relu6 hardtanh hardswish hardsigmoid hardshrink"),
-    **_named(_itself, "softshrink threshold clamp clamp_min clamp_max clip"),
-    **_named(_itself, "masked_fill"),
-    **_named(_both, "maximum minimum fmax fmin"),
-    **_named(_either, "where"),
+    **_named(_all, "relu relu6 hardtanh hardswish hardsigmoid hardshrink"),
+    **_named(_all, "softshrink threshold clamp clamp_min clamp_max clip logit"),
+    **_named(_all, "maximum minimum fmax fmin where masked_fill"),
     **_named(_row, "max min amax amin"),
     **_named(None, "max_unpool1d max_unpool2d max_unpool3d sort topk median"),
     **_named(None, "fractional_max_pool2d fractional_max_pool3d kthvalue"),
+    **_named(None, "cummax cummin mode msort nanmedian quantile nanquantile"),
+    **_named(None, "aminmax"),
     "max_pool1d": partial(_window, F.avg_pool1d),
     "max_pool2d": partial(_window, F.avg_pool2d),
     "max_pool3d": partial(_window, F.avg_pool3d),

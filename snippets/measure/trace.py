@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import gcd, lcm, prod
 from types import EllipsisType as Rest
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,23 +28,39 @@ class UnknownFieldError(Exception):
 
 
 # --8<-- [start:axis]
+class Part(NamedTuple):
+    """What is left of a dimension that was merged into another.
+
+    Its position is i // place % size at position i of dimension `dim`.
+    """
+
+    dim: int
+    place: int
+    size: int
+
+
 @dataclass(frozen=True)
 class Axis:
     """What the positions of a tensor see of one axis of the network's input.
 
     Position i sees the pixels `spans[i % period]`, half-open and moved by
     `jump * (i // period)`; after a plain convolution the period is 1. Pixels
-    below 0 and past the input's end are padding. `dims` are the tensor's
-    dimensions that run along the axis, counted from the last (-1), the
+    below 0 and past the input's end are padding. Where maps were joined or
+    rolled along the axis, `spans` is all there is (`listed`), and padding sees
+    what the outermost position does. `dims` are the tensor's dimensions, or
+    parts of them, that run along the axis, counted from the last (-1), the
     slowest first; none where every position sees the same.
     """
 
-    dims: tuple[int, ...]
+    dims: tuple[int | Part, ...]
     spans: tuple[Span, ...] = ((0, 1),)
     jump: int = 1
+    listed: bool = False
 
     def at(self, i: int) -> Span:
         """Return the pixels that position i sees."""
+        if self.listed:
+            return self.spans[min(max(i, 0), len(self.spans) - 1)]
         turn, phase = divmod(i, len(self.spans))
         start, stop = self.spans[phase]
         return start + turn * self.jump, stop + turn * self.jump
@@ -54,13 +70,27 @@ class Axis:
         seen = [self.at(i) for i in range(min(n, len(self.spans)))]
         return max(stop - start for start, stop in seen)
 
-    def slide(self, windows: Iterable[Span], step: int) -> "Axis":
+    def slide(self, windows: Iterable[Span], step: int, gap: int = 1) -> "Axis":
         """Let output i see the positions of window i, ends included.
 
         After the last window they repeat, moved by `step`: one window
         (-padding, -padding + kernel_size - 1) is a convolution of that stride.
+        `gap` is that from one position to the next within a window.
         """
         windows = tuple(windows)
+        if self.listed:
+            if gap > 1:
+                raise UnknownFieldError("the gaps may hold the joint")
+            # From the last turn on all see the last position.
+            free = len(self.spans) - 1 - min(first for first, _ in windows)
+            return replace(
+                self,
+                spans=tuple(
+                    self.over(first + turn * step, last + turn * step)
+                    for turn in range(-(-free // step) + 1)
+                    for first, last in windows
+                ),
+            )
         turns = len(self.spans) // gcd(step, len(self.spans))
         spans = tuple(
             (self.at(first + turn * step)[0], self.at(last + turn * step)[1])
@@ -70,20 +100,28 @@ class Axis:
         moved = self.jump * turns * step // len(self.spans)
         return Axis(self.dims, spans, moved)
 
+    def over(self, first: int, last: int) -> Span:
+        """Return the pixels that the positions first to last see."""
+        if not self.listed:
+            return self.at(first)[0], self.at(last)[1]
+        starts, stops = zip(*map(self.at, range(first, last + 1)), strict=True)
+        return min(starts), max(stops)
+
     def whole(self, n: int) -> "Axis":
         """Let every output see all n positions."""
-        return Axis((), ((self.at(0)[0], self.at(n - 1)[1]),), 0)
+        return Axis((), (self.over(0, n - 1),), 0)
 
     def union(self, other: "Axis", n: int) -> "Axis":
         """Let each of n positions see what it sees in one or the other."""
         if self.dims == other.dims:
-            period = lcm(len(self.spans), len(other.spans))
-            moved = self.at(period)[0] - self.at(0)[0]
-            if moved != other.at(period)[0] - other.at(0)[0]:
+            listed = self.listed or other.listed
+            period = n if listed else lcm(len(self.spans), len(other.spans))
+            moved = 0 if listed else self.at(period)[0] - self.at(0)[0]
+            if not listed and moved != other.at(period)[0] - other.at(0)[0]:
                 raise UnknownFieldError("the positions drift apart")
             pairs = [(self.at(i), other.at(i)) for i in range(period)]
             spans = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
-            return Axis(self.dims, spans, moved)
+            return Axis(self.dims, spans, moved, listed)
         wide, narrow = (other, self) if self.dims else (self, other)
         (start, stop), (all_of_it,) = wide.at(0), narrow.whole(n).spans
         if wide.dims or all_of_it[0] < start or stop < all_of_it[1]:
@@ -107,14 +145,16 @@ class Trace(TorchFunctionMode):
     Use as a context around the forward pass of a network in evaluation mode.
     A field is that of a position, so of all channels there together; where
     paths meet it spans what any of them sees. What is computed by a function
-    without a rule is unknown, and so is all that follows from it.
+    without a rule is unknown, and so is all that follows from it. So is all
+    once a pixel's value becomes a plain number or decides on a branch; `leak`
+    then names the function by which it did.
     Source: Araujo, Norris and Sim 2019, eq. 2 and sections on alignment.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.calling = ""  # the function under way
-        self._leaked = False  # whether pixels left as plain numbers
+        self.leak = ""  # the function by which pixels left as plain numbers
         self._notes: MutableMapping[Tensor, Note] = WeakIdKeyDictionary()
 
     def start(self, x: Tensor) -> None:
@@ -124,7 +164,7 @@ class Trace(TorchFunctionMode):
 
     def field(self, x: Tensor) -> Field | None:
         """Return what x sees, None where it is not known."""
-        if self._leaked:
+        if self.leak:
             return None
         if x not in self._notes:
             return ()
@@ -170,11 +210,19 @@ class Trace(TorchFunctionMode):
             field = _apply(self.calling, fields, result, args, kwargs)
             for y in _tensors(result):
                 self._note(y, field)
-            self._leaked |= self.calling in LEAKS
+            if self.calling in LEAKS and any(f != () for f in fields.values()):
+                self.leak = self.leak or self.calling
         self.calling = ""
         return result
 
     def _note(self, x: Tensor, field: Field | None) -> None:
+        if field is not None:
+            field = tuple(
+                replace(axis, spans=axis.spans[: _count(axis, x)])
+                if axis.listed
+                else axis
+                for axis in field
+            )
         self._notes[x] = (field, _version(x))
 
 
@@ -204,7 +252,9 @@ def _apply(
         return None
     # A weight may see pixels too; the rules for layers do not ask it.
     others = [field for key, field in fields.items() if key not in seen]
-    return None if any(f != () for f in others) and rule != _keep else answer
+    if any(f != () for f in others) and rule not in (_keep, _nothing):
+        return None
+    return answer
 
 
 # --8<-- [end:trace]
@@ -277,7 +327,7 @@ def _windows(
 ) -> Field:
     settings = [_each(some, n) for some in (kernel, stride, padding, dilation)]
     return tuple(
-        axis.slide([(-p, -p + d * (k - 1))], s)
+        axis.slide([(-p, -p + d * (k - 1))], s, d)
         for axis, k, s, p, d in zip(_spatial(field, n), *settings, strict=True)
     )
 
@@ -307,7 +357,7 @@ def _conv_transpose(
 
     settings = [_each(some, n) for some in (stride, padding, dilation)]
     return tuple(
-        axis.slide(windows(k, s, p, d), 1)
+        axis.slide(windows(k, s, p, d), 1, d)
         for axis, k, s, p, d in zip(
             _spatial(see(input), n), weight.shape[2:], *settings, strict=True
         )
@@ -375,7 +425,8 @@ def _resize(
     result = []
     for axis in field:
         if axis.dims:
-            n, m = x.shape[axis.dims[0]], y.shape[axis.dims[0]]
+            dim = _only(axis)
+            n, m = x.shape[dim], y.shape[dim]
             n, m = n // gcd(n, m), m // gcd(n, m)
             axis = axis.slide(windows(n, m), n)
         result.append(axis)
@@ -425,15 +476,24 @@ def _keep(see: See, y: Tensor, input: Tensor, *_: Any, **__: Any) -> Field:
     return _union(see, y, [input])
 
 
+def _nothing(see: See, y: Tensor, *_: Any, **__: Any) -> Field:
+    return ()
+
+
 def _pointwise(see: See, y: Tensor, *args: Any, **kwargs: Any) -> Field:
     return _union(see, y, _tensors((args, kwargs)))
 
 
 def _union(see: See, y: Tensor, xs: Iterable[Tensor]) -> Field:
     """Join what tensors see that are broadcast to y."""
+    return _join(
+        y, [tuple(_stretch(axis, x, y) for axis in see(x)) for x in xs]
+    )
+
+
+def _join(y: Tensor, fields: Iterable[Field]) -> Field:
     result: Field = ()
-    for x in xs:
-        field = tuple(_stretch(axis, x, y) for axis in see(x))
+    for field in fields:
         if result and field and len(result) != len(field):
             raise UnknownFieldError("the inputs have other axes")
         result = tuple(
@@ -452,11 +512,30 @@ def _stretch(axis: Axis, x: Tensor, y: Tensor) -> Axis:
 
 def _mix(field: Field, x: Tensor, dims: Iterable[int]) -> Field:
     """Let each position see what all do along the given dimensions."""
-    dims = {dim % x.ndim - x.ndim for dim in dims}
-    return tuple(
-        axis.whole(x.shape[_only(axis)]) if dims & {*axis.dims} else axis
-        for axis in field
-    )
+    gone = {dim % x.ndim - x.ndim for dim in dims}
+    return tuple(_merge(axis, x.shape, gone) for axis in field)
+
+
+def _merge(axis: Axis, shape: Sequence[int], gone: set[int]) -> Axis:
+    """Let the positions of an axis see what all do along some dimensions."""
+    parts = [_part(dim, shape) for dim in axis.dims]
+    mixed = [part.dim in gone for part in parts]
+    sizes = [part.size for part in parts]
+    k = sum(mixed)
+    if not k:
+        return axis
+    if k == len(mixed):
+        return axis.whole(prod(sizes))
+    if all(mixed[-k:]):
+        s = prod(sizes[-k:])
+        axis = axis.slide([(0, s - 1)], s)
+    elif all(mixed[:k]):
+        s = prod(sizes[k:])
+        axis = axis.slide([(0, prod(sizes) - s)], 1, s)
+    else:
+        raise UnknownFieldError("the middle of three dimensions is mixed")
+    kept = zip(axis.dims, mixed, strict=True)
+    return replace(axis, dims=tuple(dim for dim, gone in kept if not gone))
 
 
 def _reduce(
@@ -478,12 +557,16 @@ def _reduce(
 def _drop(field: Field, x: Tensor, dims: Iterable[int]) -> Field:
     """Renumber dimensions as others, which no axis runs along, go."""
     gone = [dim % x.ndim - x.ndim for dim in dims]
-    return tuple(
-        replace(
-            axis, dims=tuple(d + sum(g > d for g in gone) for d in axis.dims)
-        )
-        for axis in field
-    )
+    return _renumber(field, lambda dim: dim + sum(g > dim for g in gone))
+
+
+def _renumber(field: Field, number: Callable[[int], int]) -> Field:
+    def moved(dim: int | Part) -> int | Part:
+        if isinstance(dim, int):
+            return number(dim)
+        return dim._replace(dim=number(dim.dim))
+
+    return tuple(replace(a, dims=tuple(map(moved, a.dims))) for a in field)
 
 
 def _linear(
@@ -538,6 +621,22 @@ def _group_norm(
     return _mix(see(input), input, range(1, input.ndim))
 
 
+def _instance_norm(
+    see: See,
+    y: Tensor,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Field:
+    mixed = range(2, input.ndim) if use_input_stats else ()
+    return _mix(see(input), input, mixed)
+
+
 def _batch_norm(
     see: See,
     y: Tensor,
@@ -559,41 +658,48 @@ def _batch_norm(
 
 # --8<-- [start:shape]
 def _reshape(see: See, y: Tensor, input: Tensor, *_: Any, **__: Any) -> Field:
-    return tuple(_regroup(axis, input.shape, y.shape) for axis in see(input))
+    return _regroup(see(input), input.shape, y.shape)
 
 
-def _regroup(axis: Axis, old: Sequence[int], new: Sequence[int]) -> Axis:
-    """Find the dimensions of a reshaped tensor that run along an axis.
+def _regroup(field: Field, old: Sequence[int], new: Sequence[int]) -> Field:
+    """Find the dimensions of a reshaped tensor that run along its axes.
 
-    What merges into dimension 1, as when a map is flattened, every position
-    sees from then on. One dimension may also become two, of which one merges.
+    Dimension 1 is that of channels: what merges into it, as when a map is
+    flattened, every position sees from then on. Only tokens, of shape
+    (N, positions, C), keep theirs, also where C is divided further.
     """
-    kept: list[int] = []
-    merged: list[int] = []
-    for dim in axis.dims:
-        inner, outer = prod(old[len(old) + dim + 1 :]), prod(old[dim:])
-        bounds = [(prod(new[i + 1 :]), prod(new[i:])) for i in range(len(new))]
-        places = [
-            i
-            for i, (low, high) in enumerate(bounds)
-            if max(low, inner) < min(high, outer)
-        ]
-        if all(inner <= bounds[i][0] and bounds[i][1] <= outer for i in places):
-            kept += [i - len(new) for i in places]
-        elif places == [1]:
-            merged.append(dim)
-        else:
-            raise UnknownFieldError("positions run along no dimension")
-    sizes = [old[dim] for dim in axis.dims]
-    if not kept:
-        return axis.whole(prod(sizes)) if axis.dims else axis
-    if merged and len(sizes) > 2:
-        raise UnknownFieldError("positions run along three dimensions")
-    if merged == [axis.dims[-1]]:
-        axis = axis.slide([(0, sizes[1] - 1)], sizes[1])
-    elif merged:
-        axis = axis.slide([(0, (sizes[0] - 1) * sizes[1])], 1)
-    return replace(axis, dims=tuple(kept))
+    field = tuple(_place(axis, old, new) for axis in field)
+    first = 1 - len(new)
+    dims = [dim for axis in field for dim in axis.dims]
+    parts = [d for d in dims if isinstance(d, Part) and d.dim == first]
+    positions = prod(part.size for part in parts)
+    tokens = len(new) == 3 or new[:2] == old[:2]
+    if not parts or (tokens and positions == new[1]):
+        return field
+    return tuple(_merge(axis, new, {first}) for axis in field)
+
+
+def _place(axis: Axis, old: Sequence[int], new: Sequence[int]) -> Axis:
+    """Find the dimensions or their parts that run along an axis."""
+    parts: list[Part] = []
+    for dim, place, size in (_part(dim, old) for dim in axis.dims):
+        inner = place * prod(old[len(old) + dim + 1 :])
+        outer = inner * size
+        for i in range(len(new)):
+            step = prod(new[i + 1 :])
+            low, high = max(inner, step), min(outer, step * new[i])
+            if low < high:
+                if low % inner or low % step or high % low or outer % high:
+                    raise UnknownFieldError("positions run along no dimension")
+                part = Part(i - len(new), low // step, high // low)
+                if parts and parts[-1][:2] == (part.dim, part.place * part[2]):
+                    part = part._replace(size=part.size * parts.pop().size)
+                parts.append(part)
+    if axis.dims and not parts:
+        return axis.whole(1)
+    whole = [part.size == new[part.dim] for part in parts]
+    pairs = zip(parts, whole, strict=True)
+    return replace(axis, dims=tuple(p.dim if all_ else p for p, all_ in pairs))
 
 
 def _permute(see: See, y: Tensor, input: Tensor, *dims: Any) -> Field:
@@ -609,15 +715,55 @@ def _swap(see: See, y: Tensor, input: Tensor, dim0: int, dim1: int) -> Field:
 
 def _reorder(field: Field, order: list[int]) -> Field:
     n = len(order)
-    return tuple(
-        replace(axis, dims=tuple(order.index(d + n) - n for d in axis.dims))
-        for axis in field
-    )
+    return _renumber(field, lambda dim: order.index(dim + n) - n)
 
 
 def _cat(see: See, y: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> Field:
-    field = _union(see, y, tensors)
-    return _apart(field, y, dim)
+    dim = dim % y.ndim - y.ndim
+    fields = [see(x) for x in tensors]
+    if not any(_along(axis, dim) for field in fields for axis in field):
+        return _union(see, y, tensors)
+    sizes = [x.shape[dim] for x in tensors]
+
+    def join(axes: Sequence[Axis]) -> Axis:
+        if not any(_along(axis, dim) for axis in axes):
+            return _join(y, [(axis,) for axis in axes])[0]
+        if any(axis.dims not in ((dim,), ()) for axis in axes):
+            raise UnknownFieldError("the positions do not run alike")
+        pairs = zip(axes, sizes, strict=True)
+        spans = [axis.at(i) for axis, n in pairs for i in range(n)]
+        return Axis((dim,), tuple(spans), 0, listed=True)
+
+    return tuple(map(join, zip(*fields, strict=True)))
+
+
+def _stack(
+    see: See, y: Tensor, tensors: Sequence[Tensor], dim: int = 0
+) -> Field:
+    dim %= y.ndim
+    one = (*y.shape[:dim], 1, *y.shape[dim + 1 :])
+    return _join(y, [_regroup(see(x), x.shape, one) for x in tensors])
+
+
+def _roll(
+    see: See, y: Tensor, input: Tensor, shifts: Ints, dims: Ints | None = None
+) -> Field:
+    if dims is None:
+        raise UnknownFieldError("all dimensions are rolled as one")
+    moves: dict[int, int] = {}
+    for dim, shift in zip(_each(dims), _each(shifts), strict=True):
+        dim = dim % y.ndim - y.ndim
+        moves[dim] = moves.get(dim, 0) + shift
+
+    def turn(axis: Axis) -> Axis:
+        if not any(_along(axis, dim) for dim in moves):
+            return axis
+        dim = _only(axis)
+        n = y.shape[dim]
+        spans = tuple(axis.at((i - moves[dim]) % n) for i in range(n))
+        return Axis((dim,), spans, 0, listed=True)
+
+    return tuple(map(turn, see(input)))
 
 
 def _split(
@@ -628,30 +774,35 @@ def _split(
 
 def _apart(field: Field, x: Tensor, dim: int) -> Field:
     """Refuse to cut or join along a dimension that runs along an axis."""
-    if any(dim % x.ndim - x.ndim in axis.dims for axis in field):
+    if any(_along(axis, dim % x.ndim - x.ndim) for axis in field):
         raise UnknownFieldError("positions shift")
     return field
 
 
 def _getitem(see: See, y: Tensor, input: Tensor, index: Any) -> Field:
     items = list(index) if isinstance(index, tuple) else [index]
-    if any(not isinstance(i, int | slice | Rest | None) for i in items):
-        raise UnknownFieldError("the index holds more than slices")
+    if any(not isinstance(i, int | slice | list | Rest | None) for i in items):
+        raise UnknownFieldError("the index holds more than slices and lists")
+    chosen = [item for item in items if isinstance(item, list)]
+    if len(chosen) + any(isinstance(item, int) for item in items) > 1 or any(
+        not isinstance(i, int) for item in chosen for i in item
+    ):
+        raise UnknownFieldError("the lists move dimensions")
     if Ellipsis not in items:
         items.append(Ellipsis)
-    given = sum(isinstance(item, int | slice) for item in items)
+    given = sum(isinstance(item, int | slice | list) for item in items)
     place = items.index(Ellipsis)
     items[place : place + 1] = [slice(None)] * (input.ndim - given)
     slices = [item for item in items if item is not None]
     kept = [item for item in items if not isinstance(item, int)]
     places = [i - y.ndim for i, item in enumerate(kept) if item is not None]
-    sliced = [i for i, item in enumerate(slices) if isinstance(item, slice)]
+    sliced = [i for i, item in enumerate(slices) if not isinstance(item, int)]
     moves = {i - input.ndim: to for i, to in zip(sliced, places, strict=True)}
 
     def cut(axis: Axis) -> Axis:
         dim = _only(axis)
-        if dim not in moves:
-            raise UnknownFieldError("one position is picked")
+        if not isinstance(slices[dim], slice):
+            raise UnknownFieldError("positions are picked")
         start, _, step = slices[dim].indices(input.shape[dim])
         axis = axis.slide([(start, start)], step)
         return replace(axis, dims=(moves[dim],))
@@ -674,14 +825,25 @@ def _spatial(field: Field, n: int) -> Field:
 
 
 def _only(axis: Axis) -> int:
-    if len(axis.dims) != 1:
-        raise UnknownFieldError("positions run along two dimensions")
-    return axis.dims[0]
+    match axis.dims:
+        case (int() as dim,):
+            return dim
+    raise UnknownFieldError("positions run along parts of dimensions")
+
+
+def _along(axis: Axis, dim: int) -> bool:
+    """Tell whether a dimension runs along an axis, as a whole or in part."""
+    return any(dim == (d if isinstance(d, int) else d.dim) for d in axis.dims)
+
+
+def _part(dim: int | Part, shape: Sequence[int]) -> Part:
+    return Part(dim, 1, shape[dim]) if isinstance(dim, int) else dim
 
 
 def _count(axis: Axis, x: Tensor) -> int:
     """Count the positions of x along an axis."""
-    return prod(x.shape[dim] for dim in axis.dims if -dim <= x.ndim)
+    parts = (_part(d, (*[1] * 9, *x.shape)) for d in axis.dims)
+    return prod(part.size for part in parts)
 
 
 def _each(value: Any, n: int = 1) -> tuple[Any, ...]:
@@ -717,7 +879,11 @@ def _named(rule: Rule, names: str) -> dict[str, Rule]:
     return dict.fromkeys(names.split(), rule)
 
 
-LEAKS = {"item", "tolist", "numpy", "__float__", "__int__", "__array__"}
+LEAKS = {
+    *("item", "tolist", "numpy", "is_nonzero", "equal", "allclose"),
+    *("__bool__", "__int__", "__index__", "__float__", "__complex__"),
+    *("__array__", "__contains__"),
+}
 
 
 # --8<-- [start:rules]
@@ -728,7 +894,8 @@ RULES: dict[str, Rule] = {
     ),
     **_named(_linear, "linear"),
     **_named(_batch_norm, "batch_norm"),
-    **_named(_group_norm, "group_norm instance_norm"),
+    **_named(_group_norm, "group_norm"),
+    **_named(_instance_norm, "instance_norm"),
     **_named(_layer_norm, "layer_norm rms_norm"),
     **_named(_normalize, "normalize"),
     **_named(_softmax, "softmax log_softmax"),
@@ -738,17 +905,20 @@ RULES: dict[str, Rule] = {
     **_named(_pixel_shuffle, "pixel_shuffle"),
     **_named(_pixel_unshuffle, "pixel_unshuffle"),
     **_named(_cat, "cat concat concatenate"),
+    **_named(_stack, "stack"),
+    **_named(_roll, "roll"),
     **_named(_split, "split chunk"),
     **_named(_getitem, "__getitem__"),
     **_named(_permute, "permute"),
     **_named(_swap, "transpose swapaxes"),
     **_named(_reshape, "flatten view reshape unflatten squeeze unsqueeze"),
     **_named(_pointwise, "prelu hardswish __rdiv__ __rtruediv__"),
+    **_named(_nothing, "zeros_like ones_like full_like new_zeros new_ones"),
     **_named(
         _keep,
         "contiguous clone detach to float double half bfloat16 type cpu cuda "
         "expand expand_as dropout dropout1d dropout2d dropout3d "
-        "local_response_norm channel_shuffle softsign tanhshrink logsigmoid",
+        "local_response_norm channel_shuffle softsign tanhshrink log_sigmoid",
     ),
 }
 for _n in (1, 2, 3):

@@ -74,6 +74,10 @@ NETS = {
         conv(1),
         conv(3, 1, 1),
     ),
+    "clamp by a map": Call(
+        lambda a, x: x.clamp(min=-a(x).abs(), max=torch.ones(())),
+        conv(3, 1, 1),
+    ),
     "upsampled": nn.Sequential(
         conv(3, 2), nn.ReLU(), nn.Upsample(scale_factor=2), conv(2)
     ),
@@ -313,6 +317,72 @@ def test_model_that_cannot_be_measured_is_refused():
         receptive_field(Call(lambda x: x.sort(2)[0]), (2, 9, 9))
     with pytest.raises(TypeError, match="not tuple: name a `layer`"):
         receptive_field(Call(lambda x: (x, x)), (2, 9, 9))
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x, a: x * (a(x) > 0), "mul"),
+        (lambda x, a: x + (a(x) >= 0).double(), "double"),
+        (lambda x, a: a(x) > 0, "returns"),
+        (lambda x, a: x * a(x).sign(), "sign"),
+        (lambda x, a: x + a(x).round_(), "round"),
+        (lambda x, a: x + torch.floor(a(x)), "floor"),
+        (lambda x, a: x + a(x) // 2, "floor"),
+        (lambda x, a: x + torch.div(a(x), 2, rounding_mode="trunc"), "div"),
+        (lambda x, a: torch.copysign(x, a(x)), "copysign"),
+        (lambda x, a: x + a(x).long(), "long"),
+        (lambda x, a: x + a(x).argmax(1, keepdim=True), "argmax"),
+        (lambda x, a: x + torch.tensor(a(x).tolist()), "tolist"),
+        (lambda x, a: x * (2 if a(x).amax() > 0 else 1), "bool"),
+        (lambda x, a: x / a(x).amax().item(), "item"),
+        (lambda x, a: x + a(x).cummax(2).values, "cummax"),
+        (lambda x, a: x + a(x).cummin(2).values, "cummin"),
+        (lambda x, a: x + a(x).quantile(0.5), "quantile"),
+        (lambda x, a: x + a(x).max(1, keepdim=True).indices, "add"),
+        (lambda x, a: x[(a(x) > 0).nonzero(as_tuple=True)], "nonzero"),
+        (lambda x, a: x * torch.where(a(x) > 0)[0].sum(), "where"),
+        (lambda x, a: x.index_put_((a(x) > 0,), x.sum()), "index_put"),
+        (lambda x, a: [x := x * 1, x.__setitem__(a(x) > 0, 0)][0], "setitem"),
+        (lambda x, a: x + a(x).gt_(0), "add"),
+        (
+            lambda x, a: x + torch.ones(1).new_tensor([a(x).amax()]),
+            "new_tensor",
+        ),
+        (lambda x, a: x + torch.no_grad()(a)(x), "conv2d"),
+    ],
+)
+def test_function_that_lets_no_gradient_through_is_refused(function, name):
+    net = Call(lambda a, x: function(x, a), conv(3, 1, 1))
+    with pytest.raises(ValueError, match=rf"`model`.*\b{name}"):
+        receptive_field(net, (2, 9, 9))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b, x: torch.where(~(a(x) > 0) & (b(x) < 2), x, 0 * x),
+        lambda a, b, x: x.masked_fill(a(x).isnan(), 0) + b(x),
+        lambda a, b, x: x.masked_fill_(b(x) != a(x), 1.0),
+        lambda a, b, x: x * torch.where(x > 0, a(x) > 0, b(x)),
+    ],
+)
+def test_what_a_condition_compares_is_seen(function):
+    net = Call(function, conv((3, 1), 1, (1, 0)), conv((1, 5), 1, (0, 2)))
+    assert receptive_field(net, (2, 9, 9)).size == (3, 5)
+
+
+def test_functions_that_let_no_gradient_through_may_work_on_constants():
+    def forward(a, x):
+        grid = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype).round()
+        y = a(x) * (torch.full_like(x, 2) > 1) + grid.sort().values
+        return y + torch.ones(9).expand_as(y).type_as(y) * len(x > 0)
+
+    assert receptive_field(Call(forward, conv(3, 1, 1)), (2, 9, 9)).size == (
+        3,
+        3,
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
 from snippets.measure.summary import TITLES, Row, Summary, summarize
+from snippets.networks.lenet import lenet5
 
 
 class Call(nn.Module):
@@ -134,6 +135,14 @@ def test_published_networks_have_their_published_fields():
     assert fields(vgg, "Linear")[0] == (212 + 6 * 32,) * 2
     assert fields(resnet, "BatchNorm2d")[-1] == (427, 427)
     assert fields(resnet, "Linear") == [(427 + 6 * 32,) * 2]
+
+
+def test_lenet5_has_a_field_in_every_layer():
+    rows = summarize(lenet5(), torch.zeros(1, 1, 32, 32)).rows
+    fields = {r.name.split(".")[0]: r.receptive_field for r in rows}
+    wanted = {"c1": 5, "s2": 6, "c3": 14, "s4": 16, "c5": 32, "f6": 32}
+    wanted["output"] = 32
+    assert fields == {name: (n, n) for name, n in wanted.items()}
 
 
 def frozen(module):

@@ -105,6 +105,20 @@ def gate(x: Tensor, layer: nn.Module) -> Tensor:
     return x * weights[:, :, None, None]
 
 
+def tokens(x: Tensor, a: nn.Module, b: nn.Module, c: nn.Module) -> Tensor:
+    y = a(x)
+    z = b(F.layer_norm(y.flatten(2).transpose(1, 2), (2,)))
+    z = z + torch.ones(1, z.shape[1], 1)
+    return c(z.transpose(1, 2).unflatten(2, y.shape[2:]))
+
+
+def windows(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+    n, c, h, w = x.shape
+    y = a(x).view(n, c, h // 4, 4, w // 2, 2).permute(0, 2, 4, 3, 5, 1)
+    y = y.reshape(-1, 8, c).relu().view(n, h // 4, w // 2, 4, 2, c)
+    return b(y.permute(0, 5, 1, 3, 2, 4).reshape(n, c, h, w))
+
+
 SEEN = {
     "non-square": nn.Conv2d(2, 2, (3, 5), (2, 1), (0, 2), (1, 2)),
     "same": nn.Conv2d(2, 2, (4, 3), padding="same", dilation=(1, 2)),
@@ -155,6 +169,9 @@ SEEN = {
         nn.LayerNorm(2),
         conv(),
     ),
+    "some channels": Call(
+        lambda x, a, b: b(a(x)[:, [3, 0], 1:]), conv(cout=4), conv()
+    ),
     "split": Call(
         lambda x, a, b: torch.cat([b(half) for half in a(x).chunk(2, 1)], 1),
         conv(cout=4),
@@ -168,6 +185,43 @@ SEEN = {
     "off-centre branches": Call(
         lambda x, a, b: a(x)[..., :-3, :-3] + b(x)[..., 3:, 3:], conv(), conv()
     ),
+    "joined along space": Call(
+        lambda x, a, b, c: c(torch.cat([a(x), b(x)[:, :, 2:], x[:, :, 2:]], 2)),
+        conv(padding=1),
+        conv(5, padding=2),
+        conv(),
+    ),
+    "joined along space, strided": Call(
+        lambda x, a, b: b(torch.cat([a(x), a(x)], 3)),
+        conv((5, 3), (1, 2), (2, 0)),
+        nn.Sequential(conv(2, 2), nn.Upsample(scale_factor=2), conv(2)),
+    ),
+    "rolled": Call(
+        lambda x, a, b: b(a(x).roll((3, -2), (2, -1))), conv(), conv(3, 2)
+    ),
+    "rolled and cropped": Call(
+        lambda x, a, b: b(a(x).roll(3, 2)[:, :, 1:6]),
+        conv(),
+        conv(padding=1),
+    ),
+    "rolled, transposed": Call(
+        lambda x, a: a(x.roll(5, 2)), nn.ConvTranspose2d(2, 2, 4, 2, 1)
+    ),
+    "rolled back": Call(
+        lambda x, a: a(x).roll(3, 2).roll([-3, 1], [2, 1]), conv()
+    ),
+    "stacked": Call(
+        lambda x, a, b: torch.stack([a(x), b(x), x], 2).sum(2),
+        conv(padding=1),
+        conv(5, padding=2),
+    ),
+    "stacked last": Call(
+        lambda x, a, b: b(torch.stack((a(x), a(x)), dim=-1).amax(-1)),
+        conv(),
+        conv(2),
+    ),
+    "tokens": Call(tokens, conv(3, 2), nn.Linear(2, 3), conv(cin=3)),
+    "tokens in windows": Call(windows, conv(padding=1), conv()),
     "activations": nn.Sequential(
         conv(),
         nn.ReLU6(),
@@ -176,7 +230,11 @@ SEEN = {
         nn.Hardswish(),
         nn.ELU(inplace=True),
         nn.Mish(),
+        nn.LogSigmoid(),
+        nn.Tanhshrink(),
+        nn.Softsign(),
         nn.BatchNorm2d(2),
+        nn.InstanceNorm2d(2, track_running_stats=True),
         nn.LocalResponseNorm(2),
         nn.Dropout2d(),
         nn.Softmax(dim=1),
@@ -247,6 +305,37 @@ def test_what_looks_at_the_whole_map_sees_all_of_it(net):
     assert size(net, 1, 2, 10, 10) == (10, 10)
 
 
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (lambda x, a: a(x).flatten(2), (3, 3)),
+        (lambda x, a: a(x).flatten(0, 2), (3, 3)),
+        (lambda x, a: a(x).flatten(2).transpose(1, 2), (3, 3)),
+        (lambda x, a: a(x).permute(0, 2, 3, 1).flatten(1, 2), (3, 3)),
+        (lambda x, a: a(x).flatten(2).transpose(1, 2).mean(1), (10, 12)),
+        (lambda x, a: a(x).flatten(2).softmax(2), (10, 12)),
+        (lambda x, a: a(x).flatten(2).view(1, 2, 8, 10).amax(3), (3, 12)),
+        (lambda x, a: a(x).flatten(2).view(1, 2, 8, 10).amax(2), (10, 3)),
+        (lambda x, a: a(x).flatten(1), (10, 12)),
+        (
+            lambda x, a: (
+                a(x).flatten(2).transpose(1, 2).reshape(1, 80, 2, 1).sum(2)
+            ),
+            (3, 3),
+        ),
+        (lambda x, a: a(x[:, :, 1:-1]).flatten(2).view(1, 2, 6, 10), (3, 3)),
+        (lambda x, a: torch.cat([a(x), a(x)], 2).amax(2), (10, 3)),
+        (lambda x, a: a(x).roll(1, 3).flatten(2), (3, 3)),
+        (lambda x, a: a(x).roll(1, 3) + a(x), (3, 12)),
+    ],
+)
+def test_tokens_joined_and_rolled_maps_see_what_their_positions_do(
+    function, wanted
+):
+    net = Call(lambda x, a: function(x, a).relu() + 1, conv())
+    assert size(net, 1, 2, 10, 12) == wanted
+
+
 def test_flattened_map_is_seen_with_its_padding():
     net = nn.Sequential(conv(5, padding=2), nn.Flatten(), nn.Linear(128, 1))
     assert size(net, 1, 2, 8, 8) == (12, 12)
@@ -302,7 +391,18 @@ def through_view(x: Tensor, a: nn.Module) -> Tensor:
         ),
         lambda x, a: a(x).cumsum(2),
         lambda x, a: a(x) @ torch.ones(8, 8),
-        lambda x, a: a(x).roll(1, 2),
+        lambda x, a: a(x).roll(1),
+        lambda x, a: a(x).flatten(2).roll(1, 2),
+        lambda x, a: torch.cat([a(x), torch.zeros(1, 2, 1, 8)], 2),
+        lambda x, a: torch.cat([a(x), a(x).transpose(2, 3)], 2),
+        lambda x, a: torch.stack([a(x), a(x).transpose(2, 3)], 2),
+        lambda x, a: a(x).flatten(2) + a(x).transpose(2, 3).flatten(2),
+        lambda x, a: a(x).flatten(2)[..., 1:],
+        lambda x, a: F.conv2d(
+            a(x).roll(3, 2), torch.ones(2, 2, 2, 1), dilation=2
+        ),
+        lambda x, a: a(x).roll(3, 2).unflatten(2, (2, 4)).amax(2),
+        lambda x, a: a(x)[..., :6].flatten(2).unflatten(2, (12, 4)),
         lambda x, a: a(x).sort(2).values,
         lambda x, a: F.pad(a(x), (1, 1, 1, 1), mode="circular"),
         lambda x, a: F.interpolate(a(x), scale_factor=2, mode="bicubic"),
@@ -310,9 +410,8 @@ def through_view(x: Tensor, a: nn.Module) -> Tensor:
         lambda x, a: a(x) / a(x).amax().item(),
         lambda x, a: a(x)[:, :, [0, 5, 1]],
         lambda x, a: a(x)[:, :, 3],
-        lambda x, a: a(x).flatten(0, 2),
-        lambda x, a: a(x).flatten(2),
-        lambda x, a: torch.cat([a(x), a(x)], 2),
+        lambda x, a: a(x)[:, [[0, 1], [1, 0]]],
+        lambda x, a: a(x)[0, :, :, [0, 1]],
         lambda x, a: a(x) + a(x).transpose(2, 3),
         lambda x, a: a(x) + F.interpolate(a(x)[..., ::2, ::2], size=8)[..., :1],
         lambda x, a: F.softmax(a(x), 2) @ a(x),
@@ -330,6 +429,31 @@ def test_what_no_rule_covers_is_unknown_with_all_that_follows(function):
     trace, y = run(net, 1, 2, 10, 10)
     assert trace.field(y) is None
     assert trace.size(y) is None
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x, a: a(x) * (1.0 if x.amax() > 0.5 else 0.5), "__bool__"),
+        (lambda x, a: a(x) * [1, 2][(x.amax() > 9).long()], "__index__"),
+        (lambda x, a: a(x) if 0.5 in x else 2 * a(x), "__contains__"),
+        (lambda x, a: a(x) * (2 if x.equal(x.relu()) else 1), "equal"),
+        (lambda x, a: a(x) * (1 + x.argmax().item()), "item"),
+    ],
+)
+def test_all_is_unknown_once_a_pixel_decides_on_a_branch(function, name):
+    trace, y = run(Call(function, conv()), 1, 2, 10, 10)
+    assert trace.size(y) is None
+    assert trace.leak == name
+
+
+def test_branch_on_constants_leaves_the_field_known():
+    def forward(x, a):
+        return a(x) if torch.zeros_like(x).sum() < len(x) else x
+
+    trace, y = run(Call(forward, conv()), 1, 2, 10, 10)
+    assert trace.size(y) == (3, 3)
+    assert not trace.leak
 
 
 def test_image_without_a_batch_is_unknown():

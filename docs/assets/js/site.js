@@ -57,12 +57,13 @@ addEventListener("load", () => {
   );
   for (const box of boxes) resized.observe(box);
   // What is far from the window has no size yet, and can be reached by Tab.
-  // A few at a time: to measure one lays it out.
+  // One at a time: to measure it lays it out.
   const rest = [...boxes];
-  const next = (idle) => {
-    do if (rest.length) admit(rest.shift());
-    while (rest.length && idle?.timeRemaining() > 4);
-    if (rest.length) later(next);
+  const next = () => {
+    const box = rest.shift();
+    if (!box) return;
+    admit(box);
+    later(next);
   };
   later(next);
 });

@@ -211,10 +211,12 @@ def _scores(folder: str, url: str, browser: str) -> dict[str, float]:
             f"--chrome-flags=--headless=new {' '.join(browsing.FLAGS)}",
         ],
         env=os.environ | {"CHROME_PATH": browser},
-        check=True,
-        stdout=subprocess.PIPE,
-    ).stdout
-    found = json.loads(report)["categories"]
+        capture_output=True,
+        text=True,
+    )
+    if report.returncode:
+        raise RuntimeError(f"Lighthouse fails on {url}: {report.stderr}")
+    found = json.loads(report.stdout)["categories"]
     return {name: 100 * found[name]["score"] for name in SCORES}
 
 

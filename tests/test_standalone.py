@@ -244,9 +244,14 @@ def siblings(path: Path) -> list[str]:
     return re.findall(r"^ *from \.(\w+) import", text, re.M)
 
 
+# `trace`, flat in a folder, would stand for the standard library's.
+IN_A_PACKAGE = {"measure/summary.py"}
+
+
 def copies() -> list[tuple[str, str]]:
     """List the files, and those that have siblings also in a package."""
-    return [(name, "") for name in FILES] + [
+    flat = [(name, "") for name in FILES if name not in IN_A_PACKAGE]
+    return flat + [
         (name, "package")
         for name in FILES
         if siblings(ROOT / "snippets" / name)

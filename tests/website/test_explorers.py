@@ -113,6 +113,22 @@ READ = """
 """
 
 
+# What is far from the window is laid out when it nears: a click must not meet
+# a control that is about to move.
+SETTLE = """() => new Promise((done) => {
+  const explorer = document.querySelector("conv-explorer");
+  let last = "", still = 0;
+  const look = () => {
+    explorer.scrollIntoView({block: "center", behavior: "instant"});
+    const box = JSON.stringify(explorer.getBoundingClientRect());
+    still = box === last ? still + 1 : 0;
+    last = box;
+    if (still > 10) done(); else requestAnimationFrame(look);
+  };
+  look();
+})"""
+
+
 @pytest.fixture
 def open_page(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     """Open the page with the explorer; it must report no error."""
@@ -147,6 +163,8 @@ def open_page(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
         )
         page.goto(address + prefix + PAGE + query)
         page.wait_for_selector("conv-explorer[live]", state="attached")
+        if not clock:
+            page.evaluate(SETTLE)
         return page
 
     yield start

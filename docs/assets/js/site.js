@@ -52,18 +52,19 @@ const later = (work) =>
 
 // By now the theme has put its own boxes around tables.
 addEventListener("load", () => {
-  const boxes = document.querySelectorAll(
-    "article :is(pre, pre code, .formula, table, .md-typeset__scrollwrap)",
+  const boxes = "pre, pre code, .formula, table, .md-typeset__scrollwrap";
+  for (const box of document.querySelectorAll(`article :is(${boxes})`))
+    resized.observe(box);
+  // The page answers by now: what the style sheet left for later is drawn, a
+  // piece a frame, so that nothing grows under a reader's hand.
+  const pieces = [...document.querySelectorAll(".md-content__inner > *")].filter(
+    (piece) => getComputedStyle(piece).contentVisibility === "auto",
   );
-  for (const box of boxes) resized.observe(box);
-  // What is far from the window has no size yet, and can be reached by Tab.
-  // One at a time: to measure it lays it out.
-  const rest = [...boxes];
   const next = () => {
-    const box = rest.shift();
-    if (!box) return;
-    admit(box);
-    later(next);
+    const piece = pieces.shift();
+    if (!piece) return;
+    piece.style.contentVisibility = "visible";
+    requestAnimationFrame(() => later(next));
   };
   later(next);
 });
